@@ -59,7 +59,7 @@ for (const compression of ['gzip', 'zstd', 'tar'] as const) {
   const blob = BLOBS[compression];
   const middle = blob.length >> 1;
 
-  test(`a ${compression} blob that always comes wrong is fetched twice and refused`, async (t) => {
+  test(`a ${compression} blob that is always wrong is fetched twice and refused`, async (t) => {
     const faults: FaultRule[] = [{ match: { path: digestOf(blob) }, action: { flipByteAt: middle } }];
     const served = await imageOf(t, blob, compression, { faults });
     const error = await integrityFailure(served);
@@ -75,7 +75,7 @@ for (const compression of ['gzip', 'zstd', 'tar'] as const) {
     assert.deepEqual(packFiles(served.store, '.idx'), [], 'wrong bytes are kept for nobody');
   });
 
-  test(`a ${compression} blob that comes wrong once is fetched once more, with a warning`, async (t) => {
+  test(`a ${compression} blob that is wrong once is fetched once more, with a warning`, async (t) => {
     const faults: FaultRule[] = [{ match: { path: digestOf(blob), nth: 1 }, action: { flipByteAt: middle } }];
     const { image, store, registry, layer } = await imageOf(t, blob, compression, { faults });
     const { result, events } = await pull(image, { store });
@@ -87,7 +87,7 @@ for (const compression of ['gzip', 'zstd', 'tar'] as const) {
     assert.deepEqual([result.requests, result.fetchedBytes, result.misses], [2, 2 * blob.length, 0]);
   });
 
-  test(`a ${compression} layer whose DiffID lies is refused, naming both digests`, async (t) => {
+  test(`a ${compression} layer with a wrong DiffID is refused with an error that names both digests`, async (t) => {
     const other = tarOf({ other: noise(3, 1000) });
     const served = await imageOf(t, blob, compression, { tar: other });
     const error = await integrityFailure(served, other);
@@ -140,7 +140,7 @@ const BAD: ReadonlyArray<
 ];
 
 for (const [what, blob, compression, says, [from, to]] of BAD) {
-  test(`${what} is refused under a right digest, naming the byte`, async (t) => {
+  test(`${what} with the right digest is refused with an error that names the byte`, async (t) => {
     const served = await imageOf(t, blob, compression);
     const error = await integrityFailure(served);
     assert.equal(error.code, 'metadata-malformed', error.message);
@@ -152,7 +152,7 @@ for (const [what, blob, compression, says, [from, to]] of BAD) {
   });
 }
 
-test('what decodes, and is not the tar of the DiffID, is refused for that', async (t) => {
+test('a blob that decodes to another tar than the DiffID states is refused', async (t) => {
   const cases: ReadonlyArray<readonly [what: string, blob: Buffer, as: Compression]> = [
     ['a zstd frame without checksum that has a wrong bit', flipped(ZSTD), 'zstd'],
     ['a tar that is cut off', TAR.subarray(0, 100_000), 'tar'],
@@ -169,7 +169,7 @@ test('what decodes, and is not the tar of the DiffID, is refused for that', asyn
 /** A tar's record. */
 const RECORD_BYTES = 10_240;
 
-test('zeros that the writer of a gzip, zstd or plain layer dropped are put back where that proves right', async (t) => {
+test('zeros that the writer of an opaque layer dropped are restored where the DiffID then matches', async (t) => {
   const missing = RECORD_BYTES - (TAR.length % RECORD_BYTES);
   const padded = Buffer.concat([TAR, Buffer.alloc(missing)]);
   const longer = Buffer.concat([padded, Buffer.alloc(RECORD_BYTES)]);

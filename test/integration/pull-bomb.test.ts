@@ -43,7 +43,7 @@ function zstdOf(layout: string, blob: Buffer): DescriptorJson {
   return { mediaType, digest: addBlob(layout, blob), size: blob.length };
 }
 
-test('a layer of 2 MB that would fill any disk leaves some of it free, and gives back what it took', {
+test('a layer of 2 MB that would fill any disk leaves some space free, and its bytes are deleted', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const { host } = await withEvil(t, (layout) => zstdOf(layout, zstdBomb(2 ** 19)));
@@ -67,7 +67,7 @@ test('a layer of 2 MB that would fill any disk leaves some of it free, and gives
   assertProven(result);
 });
 
-test('what a stream with a wrong DiffID has written is given back, and so is its blob', async (t) => {
+test('bytes of an opaque layer with a wrong DiffID are deleted, and so is its blob', async (t) => {
   for (const suffix of ['', '+gzip', '+zstd'] as const) {
     const { host } = await withEvil(t, (layout) => addLayer(layout, tarOf({ a: noise(7, 2 * MIB) }), suffix));
     const store = temporaryDirectory(t);
@@ -77,7 +77,7 @@ test('what a stream with a wrong DiffID has written is given back, and so is its
   }
 });
 
-test('what a chunked layer with a wrong DiffID has written is given back, unless a layer is made of it', async (t) => {
+test('bytes of a chunked layer with a wrong DiffID are deleted, unless another layer uses them', async (t) => {
   const layout = emptyLayout(t);
   const tar = tarOf({ a: noise(7, 2 * MIB) });
   await writeTars(t, layout, 'good', [tar]);
@@ -95,7 +95,7 @@ test('what a chunked layer with a wrong DiffID has written is given back, unless
   assertProven(result);
 });
 
-test('a stream that ends within its data gives back what it decoded to', async (t) => {
+test('decoded bytes of a truncated opaque layer are deleted', async (t) => {
   const whole = gzipSync(tarOf({ a: noise(9, 3 * MIB) }));
   const { host } = await withEvil(t, (layout) => {
     const blob = whole.subarray(0, 2 * MIB);

@@ -47,7 +47,7 @@ async function pulled(t: TestContext, layout: string, layers: readonly HostileLa
   return { outcome, warnings, registry };
 }
 
-test('footers that lead to spaces without end cost little memory, and their layers are streams', async (t) => {
+test('footers that point to endless spaces cost little memory, and their layers are opaque', async (t) => {
   const layout = emptyLayout(t);
   const texts = { toc: emptyToc(60 * MIB), tarSplit: spaces(150 * MIB) };
   const layers = await Promise.all([1, 2, 3].map((seed) => zstdLayer(layout, seed, texts, seed === 3)));
@@ -58,7 +58,7 @@ test('footers that lead to spaces without end cost little memory, and their laye
   assert.ok(warnings.length === 3 && warnings.every((text) => refused.test(text)), warnings.join('\n'));
 });
 
-test('texts as large as metadata may be are read one after the other, and larger ones not at all', async (t) => {
+test('metadata of the maximum size is read one layer after the other, and larger metadata not at all', async (t) => {
   const layout = emptyLayout(t);
   const toc = salted(30 * MIB, 7);
   const large = { toc, tarSplit: saltedSplit(100 * MIB, 9) };
@@ -72,7 +72,7 @@ test('texts as large as metadata may be are read one after the other, and larger
   assert.equal(tooLarge.length, 1, warnings.join('\n'));
 });
 
-test('an eStargz layer says in its last bytes how long its TOC is, and is believed no ratio that no TOC has', async (t) => {
+test('the length of an eStargz TOC is read from the last bytes, and an impossible ratio is refused', async (t) => {
   const layout = emptyLayout(t);
   const toc = emptyToc(60 * MIB);
   const layers = await Promise.all([1, 2, 3].map((seed) => stargzLayer(layout, seed, toc)));

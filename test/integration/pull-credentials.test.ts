@@ -21,7 +21,7 @@ function writeLogin(path: string, host: string, { username, password }: typeof U
   return path;
 }
 
-test('an image behind a token server is pulled with credentials, each renewal asked for once', async (t) => {
+test('an image behind a token server is pulled with credentials, and each renewal is requested once', async (t) => {
   const requireToken = { credentials: `${USER.username}:${USER.password}`, expiresAfterMs: 300_000 };
   const registry = await startSandbox(t, { requireToken });
   const image = `${registry.host}/team/app:chunked-v1`;
@@ -40,7 +40,7 @@ test('an image behind a token server is pulled with credentials, each renewal as
   );
 });
 
-test('a token that expires on the way is renewed with the credentials for all workers at once', async (t) => {
+test('a token that expires during the pull is renewed once for all workers', async (t) => {
   const match = { path: '/blobs/', range: 'any', nth: [3, 4] as const };
   const challenged = { match, action: { challenge: { always: true } } };
   const requireToken = { credentials: `${USER.username}:${USER.password}` };
@@ -53,7 +53,7 @@ test('a token that expires on the way is renewed with the credentials for all wo
   assert.ok(tokens.length >= 2 && tokens.length <= 3, `${tokens.length} tokens`);
 });
 
-test("Debian's docker-registry lets in by TLS who is in its file of users", {
+test("Debian's docker-registry accepts the users of its htpasswd file over TLS", {
   skip: skipUnless('docker-registry', 'htpasswd', 'openssl', 'skopeo'),
 }, async (t) => {
   trustTestAuthority(t);

@@ -65,7 +65,7 @@ test('an intact store is reused, and only the missing parts are fetched', async 
   assertProven(result);
 });
 
-test('a content that has changed on the disk is found and fetched, alone', async (t) => {
+test('a content that has changed on disk is found, and only that is fetched', async (t) => {
   const { host, store, old } = await oldAndNew(t);
   const { path, at } = findInPacks(store, TWO);
   flipByte(path, at + 1000);
@@ -80,7 +80,7 @@ test('a content that has changed on the disk is found and fetched, alone', async
   assertProven(again.result);
 });
 
-test('several contents that have changed on the disk are all found and fetched', async (t) => {
+test('several contents that have changed on disk are all found and fetched', async (t) => {
   const { host, store } = await oldAndNew(t);
   for (const content of [ONE, THREE]) {
     const { path, at } = findInPacks(store, content);
@@ -123,7 +123,7 @@ test('missing packs are fetched again', async (t) => {
   }
 });
 
-test('an index of garbage costs a download and nothing else', async (t) => {
+test('an index of garbage causes a download and nothing else', async (t) => {
   const { host, store } = await oldAndNew(t);
   for (const path of packFiles(store, '.idx')) writeFileSync(path, noise(99, statSync(path).size + 33));
   const { result } = await pull(`${host}/x:new`, { store });
@@ -252,7 +252,7 @@ for (const [how, lose] of [
   ['vanishes', rmSync],
   ['loses its end', (path: string) => truncateSync(path, 5000)],
 ] as const) {
-  test(`a pack that ${how} after it was looked at is fetched again`, async (t) => {
+  test(`a pack that ${how} after the look-up is fetched again`, async (t) => {
     const { host, store } = await oldAndNew(t);
     const { result, events } = await pull(`${host}/x:new`, {
       store,

@@ -32,7 +32,7 @@ function contentRanges(asks: readonly RequestRecord[]): Array<[number, number]> 
     .map(({ start, end }) => [start!, end!]);
 }
 
-test('connections that break are continued from the first byte not received', async (t) => {
+test('after a connection breaks, the next request begins at the first missing byte', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { closeAfterBytes: 150_000 } }],
   });
@@ -52,7 +52,7 @@ test('connections that break are continued from the first byte not received', as
   assert.equal(pulled.events.filter(({ event }) => event === 'miss').length, ranges.length - 1);
 });
 
-test('a connection that falls silent is a miss and is continued from the byte it fell silent at', async (t) => {
+test('a connection that falls silent is a miss, and the next request begins at the first missing byte', async (t) => {
   const registry = await startSandbox(t, {
     faults: [
       { match: { path: LAYER_DIGEST, range: `0-${CONTENT_END - 1}` }, action: { stallAfterBytes: 100_000 } },
@@ -71,7 +71,7 @@ test('a connection that falls silent is a miss and is continued from the byte it
   assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
 });
 
-test('metadata whose connection breaks is continued too', async (t) => {
+test('metadata is continued after its connection breaks, too', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 5000 } }],
   });
@@ -80,7 +80,7 @@ test('metadata whose connection breaks is continued too', async (t) => {
   assert.equal(result.misses, 1);
 });
 
-test('an answer under a wrong Content-Range is not taken for the bytes asked for', async (t) => {
+test('an answer with a wrong Content-Range is not used', async (t) => {
   const wrongContentRange = 'bytes 0-363013/400000';
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { wrongContentRange } }],
@@ -91,7 +91,7 @@ test('an answer under a wrong Content-Range is not taken for the bytes asked for
   assert.deepEqual(listedImages(store), []);
 });
 
-test('a registry that gives less than is asked for is asked on from there', async (t) => {
+test('after a registry sends less than requested, the next request continues from there', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: '/blobs/', range: 'any' }, action: { shortRange: 100_000 } }],
   });
@@ -102,7 +102,7 @@ test('a registry that gives less than is asked for is asked on from there', asyn
   assert.equal(contentRanges(layerAsks(registry)).length, Math.ceil(CONTENT_END / 100_000));
 });
 
-test('one answer that contradicts itself is a miss, whatever it is an answer to', async (t) => {
+test('an answer that contradicts itself is a miss for every kind of request', async (t) => {
   for (const [range, wrongContentRange] of [
     [`0-${CONTENT_END - 1}`, `bytes 5-${CONTENT_END + 4}/378391`],
     [`0-${CONTENT_END - 1}`, 'bytes 0-99/378391'],
@@ -116,7 +116,7 @@ test('one answer that contradicts itself is a miss, whatever it is an answer to'
   }
 });
 
-test('a request for metadata that is of no use counts like any other', async (t) => {
+test('a useless request for metadata is counted like any other', async (t) => {
   const registry = await startSandbox(t, {
     faults: [
       {
@@ -131,7 +131,7 @@ test('a request for metadata that is of no use counts like any other', async (t)
   assert.equal(result.requests, layerAsks(registry).length);
 });
 
-test('a server that answers every range with the whole blob is good enough', async (t) => {
+test('an image can be pulled from a server that answers every range with the full blob', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { range: 'any' }, action: { ignoreRange: true } }],
   });
@@ -141,7 +141,7 @@ test('a server that answers every range with the whole blob is good enough', asy
   assert.ok(layerAsks(registry).every(({ status }) => status === 200));
 });
 
-test('a registry that never takes its own tokens is not asked for ever', async (t) => {
+test('a registry that never accepts its own tokens is not asked endlessly', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST }, action: { challenge: { always: true } } }],
   });
@@ -151,7 +151,7 @@ test('a registry that never takes its own tokens is not asked for ever', async (
   assert.ok(registry.requests.length < 20);
 });
 
-test('being told to wait is no miss, whoever is told', async (t) => {
+test('a request to wait is not a miss, for any thread', async (t) => {
   const registry = await startSandbox(t, {
     faults: [
       { match: { path: '/manifests/', nth: 1 }, action: { retryAfter: { status: 429, seconds: 1 } } },
@@ -171,7 +171,7 @@ test('being told to wait is no miss, whoever is told', async (t) => {
   assert.ok(waits.every(({ host, waitMs }) => host === registry.host && waitMs === 1000));
 });
 
-test('a registry that refuses some of what is asked at once is asked less, without a miss', async (t) => {
+test('a registry that refuses some concurrent requests gets fewer of them, without a miss', async (t) => {
   const { layout } = await largerImage(12);
   const match = { path: '/blobs/', range: 'any', nth: [3, 8] as const };
   const registry = await startSandbox(t, { layout, faults: [{ match, action: { status: 429 } }] });
@@ -183,7 +183,7 @@ test('a registry that refuses some of what is asked at once is asked less, witho
   assert.ok(pulled.events.some(({ event }) => event === 'waiting'));
 });
 
-test('signed URLs that expire during the pull are asked for again at the registry', async (t) => {
+test('signed URLs that expire during the pull are requested from the registry again', async (t) => {
   const { layout, digest } = await largerImage(12);
   const registry = await startSandbox(t, {
     layout,
@@ -202,7 +202,7 @@ test('signed URLs that expire during the pull are asked for again at the registr
   assert.ok(signed.every(({ status }) => status !== 400));
 });
 
-test('the workers ask the registry for a new signed URL once, not each', async (t) => {
+test('a new signed URL is requested from the registry once, not by each worker', async (t) => {
   const { layout, digest } = await largerImage(36);
   const lifeMs = 300;
   const askedMs: number[] = [];
@@ -227,7 +227,7 @@ test('the workers ask the registry for a new signed URL once, not each', async (
   assert.ok(askedMs.length - soon.length >= 3);
 });
 
-test('ranges that begin at once have one of them ask the registry where the blob is', async (t) => {
+test('of ranges that begin at the same time, one requests the redirect target from the registry', async (t) => {
   const { layout, digest } = await largerImage(24);
   const faults: FaultRule[] = [{ match: { path: '/blobs/' }, action: { redirect: {} } }];
   const registry = await startSandbox(t, { layout, faults, latencyMs: 10 });
@@ -238,7 +238,7 @@ test('ranges that begin at once have one of them ask the registry where the blob
   assert.ok(ofLayer.filter(({ status }) => status === 206).length > 8);
 });
 
-test('signed URLs that are good for one request cost each range one more request, and few more', async (t) => {
+test('signed URLs that are valid for one request cost each range one more request, and few others', async (t) => {
   const { layout, digest } = await largerImage(36);
   const action = { redirect: { expiresAfterRequests: 1 } };
   const registry = await startSandbox(t, { layout, faults: [{ match: { path: '/blobs/' }, action }] });
@@ -254,7 +254,7 @@ test('signed URLs that are good for one request cost each range one more request
   assert.ok(count(307) <= count(206) + 8, `${count(307)} redirects for ${count(206)} ranges`);
 });
 
-test('a port where nobody listens is hopeless at once, after one miss', async (t) => {
+test('a port where nothing listens ends the pull at once, after one miss', async (t) => {
   const server = createServer();
   const host = await listen(server);
   await new Promise((resolve) => server.close(resolve));
@@ -270,7 +270,7 @@ test('a port where nobody listens is hopeless at once, after one miss', async (t
   assert.deepEqual(listedImages(store), []);
 });
 
-test('bytes that came long before a stall buy no patience: twenty time constants of silence are hopeless', async (t) => {
+test('bytes received long before a stall buy no patience: twenty time constants of silence end the pull', async (t) => {
   const layout = emptyLayout(t);
   // One layer: nothing else begins or ends meanwhile.
   await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 100_000) })]);
@@ -288,7 +288,7 @@ test('bytes that came long before a stall buy no patience: twenty time constants
   assert.equal(layerAsks(registry).filter((ask) => ask.end === end).length, 1);
 });
 
-test('metadata is read over no more connections than the pull may use', async (t) => {
+test('reading metadata uses no more connections than the pull may use', async (t) => {
   const layout = emptyLayout(t);
   const tars = Array.from({ length: 12 }, (_, i) => tarOf({ [`file${i}`]: noise(i + 1, 3000) }));
   await writeTars(t, layout, 'layers', tars);
@@ -315,7 +315,7 @@ async function vanishing(t: TestContext, options: Partial<RegistryOptions>) {
   };
 }
 
-test('a server that vanishes during the pull is given up when patience is used up, and the process ends', async (t) => {
+test('when a server vanishes during the pull, the pull ends when karma is used up, and the process exits', async (t) => {
   const { registry, vanish } = await vanishing(t, {});
   const store = temporaryDirectory(t);
   const options = { store, workers: 2, patienceMs: 100 };
@@ -331,7 +331,7 @@ test('a server that vanishes during the pull is given up when patience is used u
   assert.deepEqual(listedImages(store), []);
 });
 
-test('what was received before a server vanished is not fetched again', async (t) => {
+test('bytes received before a server vanished are not fetched again', async (t) => {
   const { registry, vanish } = await vanishing(t, {});
   const { layout, digest } = await largerImage(12);
   const store = temporaryDirectory(t);
@@ -353,7 +353,7 @@ test('what was received before a server vanished is not fetched again', async (t
   assert.ok(layerAsks(second).every(({ path }) => path.endsWith(digest)));
 });
 
-test('an abort during the pull ends it at once with the reason given, and the next pull goes on', async (t) => {
+test('an abort during the pull ends it at once with the given reason, and the next pull resumes', async (t) => {
   const { layout } = await largerImage(12);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
   const store = temporaryDirectory(t);
@@ -379,7 +379,7 @@ test('an abort during the pull ends it at once with the reason given, and the ne
   assert.ok(result.resumedBytes >= 500_000, `${result.resumedBytes}`);
 });
 
-test('a pull whose signal was aborted before asks nobody', async (t) => {
+test('a pull whose signal was aborted before sends no request', async (t) => {
   const registry = await startSandbox(t);
   const signal = AbortSignal.abort();
   const error = await failureOf(
@@ -389,7 +389,7 @@ test('a pull whose signal was aborted before asks nobody', async (t) => {
   assert.equal(registry.requests.length, 0);
 });
 
-test('an abort while a token is being renewed leaves nothing that fails later', async (t) => {
+test('an abort during the renewal of a token leaves nothing that fails later', async (t) => {
   const { layout } = await largerImage(12);
   const registry = await startSandbox(t, {
     layout,
@@ -409,7 +409,7 @@ test('an abort while a token is being renewed leaves nothing that fails later', 
   await sleep(500);
 });
 
-test('while a limited rate makes everybody wait the clock of karma stands still', async (t) => {
+test("while the rate limit delays all requests, karma's clock is paused", async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 60_000) })]);
   const { digest } = readManifest(layout, 'it').layers[0]!;
@@ -424,7 +424,7 @@ test('while a limited rate makes everybody wait the clock of karma stands still'
   assert.equal(result.misses, 2);
 });
 
-test('a limited rate holds for all threads and connections together', async (t) => {
+test('a rate limit applies to all threads and connections together', async (t) => {
   const { layout } = await largerImage(12);
   const registry = await startSandbox(t, { layout });
   const options = { store: temporaryDirectory(t), limitRate: 4e6, connections: 8, workers: 2 };
@@ -435,7 +435,7 @@ test('a limited rate holds for all threads and connections together', async (t) 
   assert.ok(result.durationMs > 0.9 * leastMs, `${result.durationMs} of ${leastMs} ms`);
 });
 
-test('tar bytes are verified while spans are still to be asked for', async (t) => {
+test('tar bytes are verified before all spans are requested', async (t) => {
   const { layout } = await largerImage(14);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
   const seen: Array<{ verifiedBytes: number; asks: number }> = [];
@@ -454,7 +454,7 @@ test('tar bytes are verified while spans are still to be asked for', async (t) =
   assert.equal(seen.at(-1)!.verifiedBytes, result.layers[0]!.tarBytes);
 });
 
-test('with debug every request of a pull has a line, and one that is repeated says why', async (t) => {
+test('with debug every request of a pull has a line, and a retry states its reason', async (t) => {
   const registry = await startSandbox(t, {
     requireToken: {},
     faults: [

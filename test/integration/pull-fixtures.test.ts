@@ -53,7 +53,7 @@ const FIXTURES: ReadonlyArray<readonly [layout: string, ref: string, format: Lay
 const DIFF_IDS = readConfig(FORMATS_LAYOUT, readManifest(FORMATS_LAYOUT, 'gzip')).rootfs.diff_ids;
 
 for (const [layout, ref, format] of FIXTURES) {
-  test(`the fixture ${ref} is the tars of its DiffIDs, and counts what was asked for`, async (t) => {
+  test(`the fixture ${ref} is pulled with the tars of its DiffIDs, and its requests are counted`, async (t) => {
     const registry = await startSandbox(t, { layout });
     const store = temporaryDirectory(t);
     const { result, events } = await pull(`${registry.host}/x:${ref}`, { store });
@@ -73,7 +73,7 @@ for (const [layout, ref, format] of FIXTURES) {
   });
 }
 
-test('a layer whose DiffID is in the store is not fetched, whatever it is compressed with', async (t) => {
+test('a layer whose DiffID is in the store is not fetched in any compression', async (t) => {
   const registry = await startSandbox(t, { layout: FORMATS_LAYOUT });
   const chunked = await startSandbox(t);
   const { layout } = v2s2Layout(t);

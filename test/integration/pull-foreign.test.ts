@@ -54,7 +54,7 @@ async function foreignImage(t: TestContext, urls: readonly string[], mediaType =
 }
 
 for (const mediaType of [OCI_FOREIGN, DOCKER_FOREIGN]) {
-  test(`a layer of ${mediaType} is not fetched unasked, and the hint says how to ask`, async (t) => {
+  test(`a layer of ${mediaType} is not fetched without --allow-foreign, which the hint names`, async (t) => {
     const elsewhere = await place(t, good);
     const { image, store, layer } = await foreignImage(t, [`${elsewhere.origin}/secret/path?k=v`], mediaType);
     const error = await failureOf(pull(image, { store }));
@@ -65,7 +65,7 @@ for (const mediaType of [OCI_FOREIGN, DOCKER_FOREIGN]) {
     assert.deepEqual(listedImages(store), []);
   });
 
-  test(`with leave a layer of ${mediaType} is fetched from its address, without the registry's token`, async (t) => {
+  test(`with --allow-foreign a layer of ${mediaType} is fetched from its URL, without the registry's token`, async (t) => {
     const elsewhere = await place(t, good);
     const { image, store, layer, registry } = await foreignImage(
       t,
@@ -88,7 +88,7 @@ for (const mediaType of [OCI_FOREIGN, DOCKER_FOREIGN]) {
   });
 }
 
-test('a foreign layer that the first address does not have comes from the second', async (t) => {
+test('a foreign layer that is not at its first URL is fetched from the second', async (t) => {
   const [first, second] = [await place(t, missing), await place(t, good)];
   const { image, store } = await foreignImage(t, [`${first.origin}/a`, `${second.origin}/b`]);
   const { result, events } = await pull(image, { store, allowForeign: true });
@@ -97,7 +97,7 @@ test('a foreign layer that the first address does not have comes from the second
   assert.ok(first.asked.length > 0 && second.asked.every(({ authorization }) => authorization === undefined));
 });
 
-test('a foreign layer of other bytes comes from the second address', async (t) => {
+test('a foreign layer with wrong bytes is fetched from the second URL', async (t) => {
   const [first, second] = [await place(t, wrong), await place(t, good)];
   const { image, store } = await foreignImage(t, [`${first.origin}/a`, `${second.origin}/b`]);
   const { result } = await pull(image, { store, allowForeign: true });
@@ -105,7 +105,7 @@ test('a foreign layer of other bytes comes from the second address', async (t) =
   assert.ok(first.asked.length > 0 && second.asked.length > 0);
 });
 
-test('a foreign layer of other bytes is refused where there is no other address', async (t) => {
+test('a foreign layer with wrong bytes is refused where there is no other URL', async (t) => {
   const elsewhere = await place(t, wrong);
   const { image, store, layer } = await foreignImage(t, [`${elsewhere.origin}/a`]);
   const error = await failureOf(pull(image, { store, allowForeign: true }));
@@ -113,7 +113,7 @@ test('a foreign layer of other bytes is refused where there is no other address'
   assert.deepEqual(listedImages(store), []);
 });
 
-test('a foreign layer that no address has is not found', async (t) => {
+test('a foreign layer that is at none of its URLs is not found', async (t) => {
   const elsewhere = await place(t, missing);
   const urls = ['/a', '/b'].map((path) => elsewhere.origin + path);
   const { image, store, layer } = await foreignImage(t, urls);
@@ -122,7 +122,7 @@ test('a foreign layer that no address has is not found', async (t) => {
   assert.deepEqual([...new Set(elsewhere.asked.map(({ url }) => url))], ['/a', '/b']);
 });
 
-test('an address that redirects to where a token is asked for gets none', async (t) => {
+test('a URL that redirects to a host that asks for a token gets none', async (t) => {
   const asking = await place(t, (_, response) =>
     response.writeHead(401, { 'www-authenticate': 'Bearer realm="http://127.0.0.1:1/token"' }).end(),
   );
@@ -136,7 +136,7 @@ test('an address that redirects to where a token is asked for gets none', async 
     assert.equal(authorization, undefined);
 });
 
-test('a foreign layer without addresses is asked for at the registry, as other tools push it', async (t) => {
+test('a foreign layer without URLs is requested from the registry, as other tools push it', async (t) => {
   const { layout, image, store, registry } = await foreignImage(t, []);
   addBlob(layout, BLOB);
   changeImage(layout, 'it', ({ layers }: ManifestJson) => {
@@ -156,7 +156,7 @@ async function copied(t: TestContext, image: string, options: Partial<CopyOption
   return { result, blobs: readdirSync(join(path, 'blobs', 'sha256')), warned: warnings(events).join() };
 }
 
-test('a copy leaves a foreign layer where it lies, and says where that is', async (t) => {
+test('a copy leaves out a foreign layer, and names its host', async (t) => {
   const elsewhere = await place(t, good);
   const { image, layer } = await foreignImage(t, [`${elsewhere.origin}/secret/path?k=v`]);
   const { blobs, warned } = await copied(t, image);
@@ -165,7 +165,7 @@ test('a copy leaves a foreign layer where it lies, and says where that is', asyn
   assert.ok(!blobs.some((name) => layer.digest.endsWith(name)));
 });
 
-test('with leave a copy has the foreign layer, from the first address that has the right bytes', async (t) => {
+test('with --allow-foreign a copy has the foreign layer, from the first URL with the right bytes', async (t) => {
   const places = [await place(t, missing), await place(t, wrong), await place(t, good)];
   const { image, layer } = await foreignImage(
     t,

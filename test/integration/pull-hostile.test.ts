@@ -72,7 +72,7 @@ const LIES: ReadonlyArray<readonly [what: string, lie: (metadata: Metadata) => v
 ];
 
 for (const [what, lie] of LIES) {
-  test(`a ${what} that lies about the blob of another image takes nothing from that image`, async (t) => {
+  test(`a ${what} with wrong statements about the blob of another image reuses nothing of that image`, async (t) => {
     const made = await innocent(t);
     const { store, diffId, image } = made;
     const evil = await hostile(t, made, lie);
@@ -90,7 +90,7 @@ for (const [what, lie] of LIES) {
   });
 }
 
-test('a frame that says it is 150 MiB long is believed for no content, and its blob is not the one wanted', async (t) => {
+test('a frame that states 150 MiB is used for no content, and its blob has a wrong digest', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ a: A, b: B })]);
   const { digest } = readManifest(layout, 'it').layers[0]!;

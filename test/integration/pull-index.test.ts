@@ -58,7 +58,7 @@ async function severalPlatforms(t: TestContext) {
   return { layout, index, ...found };
 }
 
-test('the manifest of an index for the platform asked for is pulled', async (t) => {
+test('the manifest of an index for the requested platform is pulled', async (t) => {
   const { layout, amd64, arm64 } = await severalPlatforms(t);
   const registry = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
@@ -76,7 +76,7 @@ test('the manifest of an index for the platform asked for is pulled', async (t) 
   assert.ok(!asked.some((path) => path.endsWith(readManifest(layout, 'attestation').layers[0]!.digest)));
 });
 
-test('an index in an index is followed once, not for ever', async (t) => {
+test('an index in an index is followed once, not endlessly', async (t) => {
   const { layout, index, amd64 } = await severalPlatforms(t);
   const nested = nameIndex(layout, 'nested', [entry(index, 'linux', 'amd64')]);
   const deeper = nameIndex(layout, 'deeper', [entry(nested, 'linux', 'amd64')]);
@@ -88,7 +88,7 @@ test('an index in an index is followed once, not for ever', async (t) => {
   assert.deepEqual([error.code, error.exitCode], ['unsupported', 8]);
 });
 
-test('a manifest without an index is taken whatever it is for, with a warning when it is for another platform', async (t) => {
+test('a manifest without an index is pulled for any platform, with a warning when it is for another one', async (t) => {
   const registry = await startSandbox(t);
   for (const [platform, count] of [
     ['linux/amd64', 0],
@@ -103,7 +103,7 @@ test('a manifest without an index is taken whatever it is for, with a warning wh
   }
 });
 
-test('a platform that an index does not have is not found, and those it has are named', async (t) => {
+test('a platform that an index does not have is not found, and the error names its platforms', async (t) => {
   const { layout } = await severalPlatforms(t);
   const registry = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
@@ -134,7 +134,7 @@ test('one reference for two platforms is two images in the store', async (t) => 
   }
 });
 
-test('an index entry that names bytes of another digest is refused', async (t) => {
+test('an index entry whose manifest has another digest is refused', async (t) => {
   const layout = emptyLayout(t);
   const { amd64 } = await images(t, layout, 'amd64');
   nameIndex(layout, 'several', [entry(amd64, 'linux', 'amd64')]);
@@ -149,7 +149,7 @@ test('an index entry that names bytes of another digest is refused', async (t) =
   assert.deepEqual(listedImages(store), []);
 });
 
-test('a manifest asked for by digest that came wrong once is asked for again', async (t) => {
+test('a manifest that is requested by digest and wrong once is requested again', async (t) => {
   const layout = emptyLayout(t);
   const { amd64 } = await images(t, layout, 'amd64');
   const registry = await startSandbox(t, {
@@ -160,7 +160,7 @@ test('a manifest asked for by digest that came wrong once is asked for again', a
   assert.equal(result.digest, amd64.digest);
 });
 
-test('a layer whose media type is no layer is refused, naming both', async (t) => {
+test('a layer whose media type is not that of a layer is refused with an error that names both', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'good', [tarOf({ a: noise(1, 3000) })]);
   const manifest = readManifest(layout, 'good');

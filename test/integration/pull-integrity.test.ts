@@ -75,7 +75,7 @@ for (const [link, rateBytes] of [
   // The wrong piece is decoded before more bytes come.
   ['slow', 500e3],
 ] as const) {
-  test(`a content that comes wrong once is fetched once more, with a warning, on a ${link} link`, async (t) => {
+  test(`a content that is wrong once is fetched once more, with a warning, on a ${link} link`, async (t) => {
     const { layout, layer } = await sample(t);
     const { at } = await placeInPath(layout, layer);
     const range = `0-${metadataRanges(layer).toc[0] - 9}`;
@@ -98,7 +98,7 @@ for (const [link, rateBytes] of [
   });
 }
 
-test('a content that comes wrong again ends the pull, naming layer, path and both digests', async (t) => {
+test('a content that is wrong again ends the pull with an error that names layer, path and both digests', async (t) => {
   const { layout, layer, small, diffIds } = await sample(t);
   const { at, digest } = await placeInPath(layout, layer);
   const { store, message } = await assertFails(t, layout, {
@@ -118,7 +118,7 @@ test('a content that comes wrong again ends the pull, naming layer, path and bot
   assert.equal(diffIds.length, 2);
 });
 
-test('a TOC or a tar-split that comes wrong once is fetched once more', async (t) => {
+test('a TOC or a tar-split that is wrong once is fetched once more', async (t) => {
   const { layout, layer } = await sample(t);
   const { toc, tarSplit } = metadataRanges(layer);
   for (const at of [toc[0] + 10, tarSplit[0] + 10]) {
@@ -138,7 +138,7 @@ test('a TOC or a tar-split that comes wrong once is fetched once more', async (t
   }
 });
 
-test('a TOC or a tar-split that comes wrong again ends the pull, naming the layer and what states the digest', async (t) => {
+test('a TOC or a tar-split that is wrong again ends the pull with an error that names the layer and the source of the digest', async (t) => {
   const { layout, layer } = await sample(t);
   const { toc, tarSplit } = metadataRanges(layer);
   for (const [at, says] of [
@@ -150,7 +150,7 @@ test('a TOC or a tar-split that comes wrong again ends the pull, naming the laye
   }
 });
 
-test('a config that comes wrong ends the pull', async (t) => {
+test('a wrong config ends the pull', async (t) => {
   const { layout } = await sample(t);
   const { config } = readManifest(layout, 'it');
   const faults: FaultRule[] = [{ match: { path: config.digest }, action: { flipByteAt: 5 } }];
@@ -161,7 +161,7 @@ test('a config that comes wrong ends the pull', async (t) => {
   });
 });
 
-test('a DiffID that is not the digest of the tar ends the pull, naming the layer; the others stay', async (t) => {
+test('a DiffID that is not the digest of the tar ends the pull with an error that names the layer; the other layers stay', async (t) => {
   const { layout, layer, diffIds } = await sample(t);
   const lie = `sha256:${'d'.repeat(64)}`;
   changeImage(layout, 'it', (_, config) => {
@@ -281,7 +281,7 @@ function entryOf(toc: Metadata['toc'], name: string) {
 }
 
 for (const [what, change, says] of METADATA) {
-  test(`metadata with ${what} costs a warning, and the layer is pulled as a whole`, async (t) => {
+  test(`metadata with ${what} causes a warning, and the layer is pulled as an opaque one`, async (t) => {
     const { layout, layer, small, diffIds } = await sample(t);
     const changed = await withMetadata(layout, layer, change);
     nameImage(layout, 'it', [small, changed], diffIds);
@@ -289,7 +289,7 @@ for (const [what, change, says] of METADATA) {
   });
 }
 
-test('where metadata is no good and the blob is not either, the pull ends with what the metadata had', async (t) => {
+test('where both the metadata and the blob are wrong, the pull fails with the error of the metadata', async (t) => {
   const { layout, layer, small, diffIds } = await sample(t);
   const changed = await withMetadata(layout, layer, ({ toc }) => {
     entryOf(toc, PATH).size = 300_001;
@@ -299,7 +299,7 @@ test('where metadata is no good and the blob is not either, the pull ends with w
   await assertFails(t, layout, { code: 'metadata-malformed', layer: changed.digest, says: /300001/, faults });
 });
 
-test('metadata that was only written again is good: the lies above are what the tests above find', async (t) => {
+test('metadata that was only serialized again is accepted, so that the tests above find the changes and nothing else', async (t) => {
   const { layout, layer, small, diffIds } = await sample(t);
   const same = await withMetadata(layout, layer, () => {});
   nameImage(layout, 'it', [small, same], diffIds);
@@ -307,7 +307,7 @@ test('metadata that was only written again is good: the lies above are what the 
   assertProven((await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) })).result);
 });
 
-test('tar headers that tar-split states otherwise than the blob has them do not get into the store', async (t) => {
+test('tar headers that differ between tar-split and the blob do not get into the store', async (t) => {
   const { layout, layer, small, diffIds } = await sample(t);
   const changed = await withMetadata(layout, layer, (metadata) => {
     const text = metadata.tarSplit.toString();
@@ -337,7 +337,7 @@ test('tar headers that tar-split states otherwise than the blob has them do not 
   }
 });
 
-test('a blob of another size than the manifest says ends the pull', async (t) => {
+test('a blob of another size than the manifest states ends the pull', async (t) => {
   const { layout, layer } = await sample(t);
   changeImage(layout, 'it', ({ layers }) => {
     layers[1]!.size += 1000;

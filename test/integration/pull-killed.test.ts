@@ -49,7 +49,7 @@ async function pullAndKill(t: TestContext, image: string, store: string, atBytes
   };
 }
 
-test('five kills in a row in one store cost little, and what is there in the end is right', async (t) => {
+test('five kills in a row in one store cost little, and the result is right', async (t) => {
   const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e6));
   t.diagnostic(`SEED=${seed}`);
   const random = seeded(seed);
@@ -77,7 +77,7 @@ test('five kills in a row in one store cost little, and what is there in the end
   assert.ok(layerAsks(fast).length > 0);
 });
 
-test('a kill on a slow link costs at most two seconds of it', async (t) => {
+test('a kill on a slow link costs at most two seconds of transfer', async (t) => {
   const rateBytes = 2e6;
   const { layout } = await keptSample(TREE);
   const slow = await startSandbox(t, { layout, rateBytes });
@@ -100,7 +100,7 @@ function unnamedPacks(store: string): string[] {
   return readdirSync(paths.packs).filter((name) => !named.has(name.slice(0, name.indexOf('.'))));
 }
 
-test('what a killed pull of a gzip layer had decoded goes when the layer is pulled again, unless the store is in use', async (t) => {
+test('decoded bytes of a killed pull of a gzip layer are deleted by the next pull, unless the store is in use', async (t) => {
   const layout = emptyLayout(t);
   const tar = tarOf({ first: noise(1, 3 * MIB), second: noise(2, 3 * MIB) });
   nameImage(layout, 'x', [await addLayer(layout, tar, '+gzip')], [digestOf(tar)]);

@@ -94,7 +94,7 @@ async function peakBytes(t: TestContext, one: Case): Promise<number> {
 }
 
 for (const one of CASES) {
-  test(`a file of ${one.what} is never in memory as a whole`, async (t) => {
+  test(`a file of ${one.what} is never completely in memory`, async (t) => {
     const peak = await peakBytes(t, one);
     t.diagnostic(`${(peak / 1e6).toFixed(0)} MB`);
     assert.ok(peak < (one.maxBytes ?? MAX_BYTES), `${peak} bytes`);

@@ -23,7 +23,7 @@ async function pullWith(t: TestContext, tar: Buffer, stated: Buffer) {
   return { store, pulling: pull(`${host}/x:it`, { store }) };
 }
 
-test('zeros that a writer has dropped at the end of a tar are put back', async (t) => {
+test('zeros that a writer has dropped at the end of a tar are restored', async (t) => {
   const missing = RECORD_BYTES - (TAR.length % RECORD_BYTES);
   const { store, pulling } = await pullWith(t, TAR, Buffer.concat([TAR, Buffer.alloc(missing)]));
   const { result } = await pulling;
@@ -31,7 +31,7 @@ test('zeros that a writer has dropped at the end of a tar are put back', async (
   assert.deepEqual(packFiles(store, '.idx.open'), [], 'the pack of the padding is sealed like any');
 });
 
-test('nothing is put behind a tar whose DiffID is right, wrong anyway, or that has whole records', async (t) => {
+test('no zeros are added to a tar whose DiffID matches, does not match with zeros either, or that has full records', async (t) => {
   const exact = await pullWith(t, TAR, TAR);
   assertProven((await exact.pulling).result);
   const missing = RECORD_BYTES - (TAR.length % RECORD_BYTES);

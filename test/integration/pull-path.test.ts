@@ -50,7 +50,7 @@ async function wholeTar(t: Lifetime, image: string, path: string): Promise<Buffe
   return tar;
 }
 
-test('of layers with tar-split only the wanted contents are fetched, and the tar is that of the whole image', async (t) => {
+test('of layers with tar-split only the selected contents are fetched, and the tar equals that of the full image', async (t) => {
   const registry = await startSandbox(t);
   const image = `${registry.host}/some/image:chunked-v1`;
   const whole = await pullImage(image, optionsFor(t));
@@ -66,7 +66,7 @@ test('of layers with tar-split only the wanted contents are fetched, and the tar
   }
 });
 
-test('what was fetched for a path is used by the pull of the image, and prune frees what a path left', async (t) => {
+test('contents fetched for a path are reused by a pull of the image, and prune deletes those that are not used', async (t) => {
   const options = optionsFor(t);
   const image = `oci:${FIXTURE_LAYOUT}:chunked-v1`;
   await tarOfPath(t, image, '/usr/bin', options);
@@ -78,7 +78,7 @@ test('what was fetched for a path is used by the pull of the image, and prune fr
   assert.equal(assertWhole(options.store), 3);
 });
 
-test('layers without tar-split come whole, and parts of the others, through all of them', async (t) => {
+test('layers without tar-split are pulled in full, and parts of the others, across all layers', async (t) => {
   const layout = emptyLayout(t);
   const lower = tarOf({ 'etc/low': noise(1, 5000), 'etc/both': Buffer.from('lower') });
   const upper = tarOf({
@@ -97,7 +97,7 @@ test('layers without tar-split come whole, and parts of the others, through all 
   assert.ok(tar.equals(await wholeTar(t, `oci:${layout}:mixed`, 'etc')));
 });
 
-test('an image whose layers allow no parts is pulled whole, and so is one that is there', async (t) => {
+test('an image whose layers allow no parts is pulled in full, and a stored one is used', async (t) => {
   const options = optionsFor(t);
   const layout = emptyLayout(t);
   const tar = tarOf({ 'usr/x': noise(1, 5000) });
@@ -108,7 +108,7 @@ test('an image whose layers allow no parts is pulled whole, and so is one that i
   }
 });
 
-test('a path that is not there is refused by the headers alone', async (t) => {
+test('a path that does not exist is refused by the headers alone', async (t) => {
   const registry = await startSandbox(t);
   const pulling = pullPath(
     `${registry.host}/x:chunked-v1`,
@@ -121,7 +121,7 @@ test('a path that is not there is refused by the headers alone', async (t) => {
   assert.equal(layerAsks(registry).length, 3);
 });
 
-test('a table of contents that lies about a wanted file costs a warning, and the whole layers are pulled', async (t) => {
+test('a table of contents that is wrong about a selected file causes a warning, and the full layers are pulled', async (t) => {
   const layout = emptyLayout(t);
   const tar = tarOf({ a: noise(1, 5000), b: noise(2, 5000) });
   await writeTars(t, layout, 'good', [tar]);
@@ -144,7 +144,7 @@ test('a table of contents that lies about a wanted file costs a warning, and the
   assert.ok(whole.tar.includes(noise(2, 5000)));
 });
 
-test('bytes that are not those of the blob end with 6', async (t) => {
+test('bytes with another digest than the blob end the pull with exit code 6', async (t) => {
   const layout = fixtureCopy(t);
   for (const { digest, size } of readManifest(layout, 'chunked-v1').layers) {
     for (let at = 20; at < size / 2; at += 50) flipByte(join(layout, 'blobs', digest.replace(':', '/')), at);
@@ -188,7 +188,7 @@ for (const [format, options] of [
   ['stargz-zstd', {}],
   ['zstd:chunked-old', { chunkBytes: 40_000 }],
 ] as ReadonlyArray<[SampleFormat, { chunkBytes?: number; minChunkBytes?: number }]>)
-  test(`a table of contents makes up for tar-split: ${format} ${JSON.stringify(options)}`, async (t) => {
+  test(`a table of contents replaces tar-split: ${format} ${JSON.stringify(options)}`, async (t) => {
     const layout = emptyLayout(t);
     await writeTars(t, layout, 'image', [LOWER, UPPER], format, options);
     const registry = await startSandbox(t, { layout });
@@ -202,7 +202,7 @@ for (const [format, options] of [
     assert.ok(fetchedBytes < 900_000, String(fetchedBytes));
   });
 
-test('a layer that hides a path spares those below it, whatever their format', async (t) => {
+test('layers below one that hides a path are not read, in any format', async (t) => {
   const layout = emptyLayout(t);
   const base = tarOf({ 'etc/x': noise(1, 50_000), other: noise(2, 50_000) });
   const middle = tarWith(directory('etc/'), { name: 'etc/x', content: 'middle' }, { name: 'etc/y' });
@@ -235,7 +235,7 @@ test('a layer that hides a path spares those below it, whatever their format', a
   }
 });
 
-test('a table of contents without tar-split that lies costs a warning, or says what the author says, and leads nowhere else', async (t) => {
+test('a wrong table of contents without tar-split causes a warning, or states what its author wants, and no other bytes are used', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'good', [tarOf({ a: noise(1, 5000), b: noise(2, 5000) })], 'stargz-zstd');
   const manifest = readManifest(layout, 'good');

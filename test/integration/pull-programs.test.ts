@@ -144,7 +144,7 @@ test('one large zstd frame is decoded without a zstd program too', {
   await pullLayer(t, blob, LARGE_TAR, 'zstd');
 });
 
-test('a zstd frame with a window of 128 MiB is decoded by what Node has, or what would help is named', {
+test('a zstd frame with a window of 128 MiB is decoded where Node can, and otherwise the hint says what to install', {
   skip: skipUnless('zstd'),
 }, async (t) => {
   const blob = through('zstd', ['-c', '-1', '--long'], LARGE_TAR);
@@ -176,7 +176,7 @@ const CONVERTED: ReadonlyArray<readonly [to: string, format: LayerFormat]> = [
   ['gzip', 'gzip'],
 ];
 
-test('what skopeo makes of an image in every format is that image', {
+test('an image that skopeo converted to any format is pulled as that image', {
   skip: skipUnless('skopeo'),
 }, async (t) => {
   const layout = emptyLayout(t);

@@ -57,7 +57,7 @@ for (const [link, rate] of [
   // Frames are decoded because they have waited long enough, and fail before more bytes come.
   ['400 kB/s a connection', 400_000],
 ] as const) {
-  test(`a byte in the mark that a frame begins with that comes wrong once costs one more request, over ${link}`, async (t) => {
+  test(`a byte of a frame's magic number that is wrong once costs one more request, over ${link}`, async (t) => {
     const made = await sample(t, 6, 60_000);
     const { pulling, starts } = await pullWith(t, made, [wrongFrom(made, 0, made.places[3]!.start)], rate);
     const { result, events } = await pulling;
@@ -70,7 +70,7 @@ for (const [link, rate] of [
     assert.ok(!lines.some((line) => line.endsWith('given up, as ')), lines.join('\n'));
   });
 
-  test(`a byte in a content that comes wrong once costs one more request, for that content, over ${link}`, async (t) => {
+  test(`a byte of a content that is wrong once costs one more request, for that content, over ${link}`, async (t) => {
     const made = await sample(t, 6, 60_000);
     const { start, middle, end } = made.places[3]!;
     const { pulling, ranges } = await pullWith(t, made, [wrongFrom(made, 0, middle)], rate);
@@ -85,7 +85,7 @@ for (const [link, rate] of [
   });
 }
 
-test('two places of one span that come wrong once each are both fetched again', async (t) => {
+test('two offsets of one span that are wrong once each are both fetched again', async (t) => {
   const made = await sample(t, 6, 30_000);
   const [, one, , other] = made.places as [Place, Place, Place, Place];
   for (const [first, second] of [
@@ -103,7 +103,7 @@ test('two places of one span that come wrong once each are both fetched again', 
   }
 });
 
-test('a content that is wrong, and then cannot be decoded, is asked for a third time', async (t) => {
+test('a content that is wrong, and then cannot be decoded, is requested a third time', async (t) => {
   const made = await sample(t, 3, 30_000);
   const { start, middle, end } = made.places[1]!;
   const faults = [wrongFrom(made, 0, middle), wrongFrom(made, start, start, end)];
@@ -118,7 +118,7 @@ test('a content that is wrong, and then cannot be decoded, is asked for a third 
   ]);
 });
 
-test('the same place wrong twice is asked for no third time: the layer is pulled as a whole', async (t) => {
+test('an offset that is wrong twice is not requested a third time: the layer is pulled as an opaque one', async (t) => {
   const made = await sample(t, 6, 30_000);
   const { start, middle, end } = made.places[2]!;
   for (const [at, againUpTo, says] of [
@@ -138,7 +138,7 @@ test('the same place wrong twice is asked for no third time: the layer is pulled
   }
 });
 
-test('a place that is always wrong ends the pull, naming the content', async (t) => {
+test('an offset that is always wrong ends the pull with an error that names the content', async (t) => {
   const made = await sample(t, 6, 30_000);
   const flipByteAt = made.places[2]!.middle;
   const { pulling, store } = await pullWith(t, made, [
@@ -150,7 +150,7 @@ test('a place that is always wrong ends the pull, naming the content', async (t)
   assert.deepEqual(listedImages(store), []);
 });
 
-test('eight places of one span may come wrong once each, nine are too many', async (t) => {
+test('eight offsets of one span may be wrong once each, nine are too many', async (t) => {
   const made = await sample(t, 10, 2000);
   const asked = [0, ...made.places.slice(0, 8).map(({ start }) => start)];
   const faults = asked.map((start, i) => wrongFrom(made, start, made.places[i]!.start));

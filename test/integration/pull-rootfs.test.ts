@@ -126,7 +126,7 @@ async function assertAsLater(served: Served, diffIds: readonly string[], message
   assert.deepEqual(readdirSync(outside).sort(), ['later', 'out'], message);
 }
 
-test('files that are written while layers come make what an export afterwards makes', async (t) => {
+test('files written while layers arrive equal those of an export afterwards', async (t) => {
   t.diagnostic(`SEED=${SEED}`);
   const formats: readonly SampleFormat[] = SEED % 2 === 0 ? ['zstd:chunked', 'tar'] : ['estargz', 'gzip'];
   await Promise.all(
@@ -158,7 +158,7 @@ const LAYERS: readonly Entry[][] = [
   ],
 ];
 
-test('an empty directory is filled while layers come, next to a layer that the store has', async (t) => {
+test('an empty directory is filled while layers arrive, beside a layer that the store has', async (t) => {
   const served = await serve(t, LAYERS, 'gzip');
   const first = await serve(t, LAYERS.slice(0, 1), 'zstd:chunked');
   await pullImage(first.image, { store: served.store });
@@ -183,7 +183,7 @@ const SHRINKING: readonly Entry[] = Array.from({ length: 1500 }, (_, i) => ({
     .repeat(48),
 }));
 
-test('a disk that has room for the store alone takes the pull: early files go', {
+test('on a disk with room for the store alone the pull succeeds: files written early are deleted', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const served = await serve(t, [[...SHRINKING]], 'gzip');
@@ -195,7 +195,7 @@ test('a disk that has room for the store alone takes the pull: early files go', 
   assert.equal(listedImages(store).length, 1, 'the pull failed, and not the export behind it');
 });
 
-test('a layer that is mended is proven before its files are written', async (t) => {
+test('a repaired layer is verified before its files are written', async (t) => {
   const large = noise(1, 3_000_000);
   const old = await serve(t, [[{ name: 'other', content: large }]], 'zstd:chunked');
   const served = { ...(await serve(t, LAYERS, 'zstd:chunked')), store: old.store };
@@ -207,7 +207,7 @@ test('a layer that is mended is proven before its files are written', async (t) 
   await assertAsLater(served, diffIds);
 });
 
-test('a pull that fails or is stopped leaves nothing of the directory', async (t) => {
+test('a pull that fails or is stopped leaves nothing in the directory', async (t) => {
   for (const isMissing of [true, false]) {
     const served = await serve(t, LAYERS, 'gzip', ([, path]) =>
       isMissing ? [{ match: { path: path! }, action: { status: 404 } }] : [],
@@ -253,7 +253,7 @@ test('threads that write files end when the store cannot be read', async (t) => 
   assert.deepEqual(readdirSync(outside), []);
 });
 
-test('a layer that the pull has proven is not hashed again, and a pack that changes since is found', async (t) => {
+test('a layer that the pull has verified is not hashed again, and a pack that has changed since is found', async (t) => {
   const served = await serve(t, LAYERS, 'gzip');
   const { store, outside } = served;
   const follower = new TagFollower();

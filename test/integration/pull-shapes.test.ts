@@ -82,7 +82,7 @@ test('a layer that an image has several times, in several compressions, is fetch
   );
 });
 
-test('an artifact that is no image is refused, and the media type of what it is is named', async (t) => {
+test('an artifact that is not an image is refused with an error that names its media type', async (t) => {
   const layout = emptyLayout(t);
   const config = addJson(layout, 'application/vnd.cncf.helm.config.v1+json', {});
   const chart = addBlob(layout, noise(1, 1000));
@@ -110,7 +110,7 @@ test('an artifact that is no image is refused, and the media type of what it is 
   assert.equal(layerAsks(registry).length, 0);
 });
 
-test('an image is found by the digest of its index and by that of its manifest, behind a tag too', async (t) => {
+test('an image is found by the digest of its index and by that of its manifest, also after a tag', async (t) => {
   const registry = await startSandbox(t, { layout: FORMATS_LAYOUT });
   const digestAt = async (tag: string) => {
     const { headers } = await fetch(`${registry.origin}/v2/x/manifests/${tag}`, { method: 'HEAD' });
@@ -161,7 +161,7 @@ async function indexOf(t: TestContext, layout: string, platforms: readonly strin
   };
 }
 
-test('of an index the platform is pulled that containerd would choose', async (t) => {
+test('the platform that containerd would choose is pulled from an index', async (t) => {
   const chosen = await indexOf(t, emptyLayout(t), [
     'unknown/unknown',
     'linux/arm/v5',

@@ -55,7 +55,7 @@ for (const [first, second] of [
   ['v1-zstd', 'v2-gzip'],
   ['v1-chunked', 'v2-tar'],
 ] as const) {
-  test(`${second} takes only what is new in the store that has ${first}, and stays when that goes`, async (t) => {
+  test(`${second} fetches only new contents into a store that has ${first}, and stays when that is removed`, async (t) => {
     const { store, take, host } = await storeFor(t, [first, second]);
     await take(first);
     const alone = packBytes(store);
@@ -76,7 +76,7 @@ for (const [first, second] of [
   });
 }
 
-test('what two streams share and is damaged is written anew, and both are whole again', async (t) => {
+test('damaged bytes that two opaque layers share are written again, and both are complete', async (t) => {
   const { store, take } = await storeFor(t, ['v1-gzip', 'v2-gzip']);
   await take('v1-gzip');
   await take('v2-gzip');
@@ -91,7 +91,7 @@ test('what two streams share and is damaged is written anew, and both are whole 
   assert.ok(grown >= least && grown < least + SLACK_BYTES, `${grown}`);
 });
 
-test('a pack that goes after a stream has shared its bytes costs the blob once more, and a warning', {
+test('a pack that is deleted after an opaque layer shared its bytes costs the blob once more, and a warning', {
   skip: process.platform === 'linux' ? false : 'needs /proc',
 }, async (t) => {
   const { store, take, host } = await storeFor(t, ['v1-gzip', 'v2-tar']);

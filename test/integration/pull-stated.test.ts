@@ -76,7 +76,7 @@ async function poisoned(t: TestContext) {
   return { store, take, evilDiffId: diffIds[0]! };
 }
 
-test('a TOC that lies about the digests of contents costs the next layer that has them one more request', async (t) => {
+test('wrong digests of contents in a TOC cost the next layer with those contents one more request', async (t) => {
   const { store, take, evilDiffId } = await poisoned(t);
   const { result, events } = await take('honest');
   assertProven(result);
@@ -99,7 +99,7 @@ test('a TOC that lies about the digests of contents costs the next layer that ha
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('a layer without tar-split that takes what a TOC lied about is pulled as a whole, one that is a stream takes none of it', async (t) => {
+test('a layer without tar-split that reuses contents with wrong digests is pulled as an opaque one, and an opaque layer reuses none of them', async (t) => {
   for (const [ref, says] of [
     ['old', /^layer sha256:[0-9a-f]{64}: .*DiffID.*; pulling the full layer instead$/],
     ['stream', /^$/],
@@ -114,7 +114,7 @@ test('a layer without tar-split that takes what a TOC lied about is pulled as a 
   }
 });
 
-test('a lie that shares its beginning with what streams write is found out once, not with each of them', async (t) => {
+test('a wrong digest of bytes that begin like those of opaque layers is found once, not with each of them', async (t) => {
   const large = noise(4, 1_100_000);
   const lie = Buffer.from(large);
   lie[lie.length - 1]! ^= 1;
@@ -174,7 +174,7 @@ async function killed(t: TestContext) {
   return { store, registry };
 }
 
-test('a content that came wrong before the proof of a pull that was ended is fetched again when that is resumed', async (t) => {
+test('a wrong content of a pull that ended before its verification is fetched again by the next pull', async (t) => {
   const { store, registry } = await killed(t);
   const { result, events } = await pull(`${registry.host}/x:it`, { store });
   assertProven(result);
@@ -192,7 +192,7 @@ test('a content that came wrong before the proof of a pull that was ended is fet
   assert.ok(again.result.fetchedBytes < SLACK_BYTES, `${again.result.fetchedBytes}`);
 });
 
-test('a content that came wrong in a pull that is not done makes no other layer false', async (t) => {
+test('a wrong content of an unfinished pull makes no other layer wrong', async (t) => {
   const { store, registry } = await killed(t);
   const other = await pull(`${registry.host}/x:other`, { store });
   assertProven(other.result);
@@ -203,7 +203,7 @@ test('a content that came wrong in a pull that is not done makes no other layer 
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('a content that comes wrong and is copied to the layer above is mended in both', async (t) => {
+test('a wrong content that is copied to the layer above is repaired in both', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ below: A, b: B }), tarOf({ above: A, own: OWN })]);
   const { digest: path } = readManifest(layout, 'it').layers[0]!;
@@ -215,7 +215,7 @@ test('a content that comes wrong and is copied to the layer above is mended in b
   assert.ok(told.length >= 1 && told.every((warning) => warning.endsWith('fetching it again')), told.join());
 });
 
-test('a content that comes wrong and is at many places of its layer is fetched once more, not for each', async (t) => {
+test('a wrong content that its layer has many times is fetched once more, not once for each', async (t) => {
   const layout = emptyLayout(t);
   const files = Array.from(
     { length: 20 },
@@ -234,7 +234,7 @@ test('a content that comes wrong and is at many places of its layer is fetched o
   assert.ok(result.fetchedBytes < 3 * A.length + 30_000 + SLACK_BYTES, `${result.fetchedBytes}`);
 });
 
-test('of a content larger than a span only the chunk that came wrong is fetched once more', async (t) => {
+test('of a content larger than a span only the wrong chunk is fetched once more', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ large: noise(5, 9 * 2 ** 20) })]);
   const { digest: path } = readManifest(layout, 'it').layers[0]!;

@@ -39,7 +39,7 @@ async function sixMebibytes(t: TestContext): Promise<string> {
   return layout;
 }
 
-test('a store that cannot be where it should ends the pull before anybody is asked', async (t) => {
+test('a store that cannot be created ends the pull before any request', async (t) => {
   const registry = await startSandbox(t);
   const file = join(temporaryDirectory(t), 'file');
   writeFileSync(file, '');
@@ -49,7 +49,7 @@ test('a store that cannot be where it should ends the pull before anybody is ask
   assert.equal(registry.requests.length, 0);
 });
 
-test('a store on a file system that is read-only gives what it has and takes nothing', {
+test('a store on a read-only file system can be read and is not written', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const registry = await startSandbox(t);
@@ -66,7 +66,7 @@ test('a store on a file system that is read-only gives what it has and takes not
   assert.match(error.message, /read-only/);
 });
 
-test('a disk that is too small is told before any content is asked for', {
+test('a disk that is too small is reported before any content is requested', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const registry = await startSandbox(t, { layout: await sixMebibytes(t) });
@@ -76,7 +76,7 @@ test('a disk that is too small is told before any content is asked for', {
   assert.equal(layerAsks(registry).length, 1); // the metadata
 });
 
-test('a disk that fills up during the pull ends it; with space again the next pull goes on', {
+test('a disk that fills up during the pull ends it; with space again the next pull resumes', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const layout = await sixMebibytes(t);
@@ -103,7 +103,7 @@ test('a disk that fills up during the pull ends it; with space again the next pu
   assert.ok(holdsLayer(store, result.layers[0]!.diffId));
 });
 
-test('a disk that fills up while early files are on it is asked for room, and the pull goes on', {
+test('on a disk that fills up, files written early are deleted, and the pull continues', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const { host } = await startSandbox(t, { layout: await sixMebibytes(t), rateBytes: 6 * MIB });
@@ -144,7 +144,7 @@ test('a store may lie on another file system than temporary files, which are not
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('what a pull could not sync, no other process takes for being there', async (t) => {
+test('bytes that a pull could not sync are not cached for any other process', async (t) => {
   const { host } = await startSandbox(t);
   const store = temporaryDirectory(t);
   const image = `${host}/x:chunked-v1`;
@@ -166,7 +166,7 @@ test('what a pull could not sync, no other process takes for being there', async
   assert.equal(assertWhole(store), outcome.layers.length);
 });
 
-test('a process that has no file left to open says so, and how to get more', {
+test('a process at its limit of open files reports that, with a hint how to raise it', {
   skip: skipUnless('sh'),
 }, async (t) => {
   const index = new URL('../../src/index.js', import.meta.url).href;
@@ -185,7 +185,7 @@ test('a process that has no file left to open says so, and how to get more', {
   assert.match(error.hint, /ulimit -n/);
 });
 
-test('a pull that has no file left to open, or whose threads have none, says so', {
+test('a pull at the limit of open files, in any thread, reports that', {
   skip: skipUnless('sh'),
 }, async (t) => {
   const { host } = await startSandbox(t);
@@ -223,7 +223,7 @@ test('a pull that has no file left to open, or whose threads have none, says so'
   assert.match(ends[1]![2], /start a thread/);
 });
 
-test('what cannot be deleted, or listed, is an error of the store', {
+test('a file that cannot be deleted, or a directory that cannot be listed, is an error of the store', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const registry = await startSandbox(t);
@@ -240,7 +240,7 @@ test('what cannot be deleted, or listed, is an error of the store', {
   assert.equal(listStore({ store }).images.length, 1);
 });
 
-test('a lock that finds no room for its name leaves none behind', { skip: skipUnlessMount() }, (t) => {
+test('a lock that cannot be created for lack of space leaves no file', { skip: skipUnlessMount() }, (t) => {
   const disk = smallDisk(t, MIB);
   const paths = openStore(join(disk, 'store'));
   const lease = new Lease(paths, 'pull');
@@ -253,7 +253,7 @@ test('a lock that finds no room for its name leaves none behind', { skip: skipUn
   assert.deepEqual(lease.otherKinds(), [], 'a lease needs no room');
 });
 
-test('damage of a store that cannot be written is found, and nothing is noted', {
+test('damage of a store that cannot be written is found, and not recorded', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const registry = await startSandbox(t, { layout: await sixMebibytes(t) });
@@ -270,7 +270,7 @@ test('damage of a store that cannot be written is found, and nothing is noted', 
   );
 });
 
-test('a use that cannot be noted is no error', { skip: skipUnlessMount() }, async (t) => {
+test('a time of last use that cannot be written is not an error', { skip: skipUnlessMount() }, async (t) => {
   const registry = await startSandbox(t);
   const disk = smallDisk(t, 16 * MIB);
   const store = join(disk, 'store');

@@ -30,7 +30,7 @@ test('a plan below 8 MiB needs one thread and one pack, a larger one all threads
   assert.deepEqual(await threadsOf('large', temporaryDirectory(t)), [1, 3]);
 });
 
-test('the metadata of a layer is kept until the layer is proven, and no longer', async (t) => {
+test('the metadata of a layer is stored until the layer is verified, and no longer', async (t) => {
   const { host } = await startSandbox(t);
   const store = temporaryDirectory(t);
   const controller = new AbortController();

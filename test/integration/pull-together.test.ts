@@ -58,7 +58,7 @@ test('ten processes pull overlapping images into one store, and nothing is fetch
     assert.deepEqual(readdirSync(directory), []);
 });
 
-test('a pull goes on with what nobody pulls, waits for the rest, and then uses it', async (t) => {
+test('a pull pulls the layers that are not locked, waits for the others, and then uses them', async (t) => {
   const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
@@ -78,7 +78,7 @@ test('a pull goes on with what nobody pulls, waits for the rest, and then uses i
   assertProven(second.result);
 });
 
-test('what the other one gives up is pulled here, and what it received is used', async (t) => {
+test('layers that another process gives up are pulled here, and the bytes it received are used', async (t) => {
   const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
@@ -97,7 +97,7 @@ test('what the other one gives up is pulled here, and what it received is used',
   assertProven(result);
 });
 
-test('a process that was killed holds up nobody once its heart has been silent for 15 s', async (t) => {
+test('locks of a killed process expire 15 s after its last heartbeat', async (t) => {
   const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
@@ -132,7 +132,7 @@ test('a layer that is in the store is not locked any more, while others are stil
   assert.deepEqual(left, [2, 1, 0]);
 });
 
-test('a prune stops at a pull, and an image removed meanwhile harms it not', async (t) => {
+test('a prune does not run during a pull, and an image removed meanwhile does not harm the pull', async (t) => {
   const layout = await overlappingImages(t);
   const registry = await startSandbox(t, { layout, rateBytes: 4 * MIB });
   const store = temporaryDirectory(t);
@@ -151,7 +151,7 @@ test('a prune stops at a pull, and an image removed meanwhile harms it not', asy
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('a layer that a prune took while others were pulled is pulled again', async (t) => {
+test('a layer that a prune deleted while others were pulled is pulled again', async (t) => {
   const registry = await startSandbox(t, { layout: await overlappingImages(t) });
   const store = temporaryDirectory(t);
   const { result: first } = await pull(`${registry.host}/x:one`, { store });

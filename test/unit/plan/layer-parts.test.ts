@@ -33,7 +33,7 @@ function planWith(resumed: readonly ResumedPiece[], held: readonly number[] = []
   return planPull([wantOf(TABLE, { resumed, held })], LIMITS);
 }
 
-test('a piece that ends inside a content leaves the rest of it to fetch', () => {
+test('after a piece that ends inside a content, the remainder of the content is fetched', () => {
   const plan = planWith([piece(0, 600, 0, 1500)]);
   assert.deepEqual(
     plan.spans.map((span) => [span.blobStart, span.blobEnd, span.tarStart]),
@@ -70,7 +70,7 @@ test('a resumed piece replaces its part of a cached content', () => {
   assert.deepEqual([segments.source[rest], segments.sourceOffset[rest]], [0, 6144 + 128]);
 });
 
-test('pieces that lie one behind the other in a pack become one segment', () => {
+test('adjacent pieces of a pack become one segment', () => {
   const plan = planWith([
     piece(0, 600, 0, 1500),
     piece(600, 1200, 1500, 3072),
@@ -80,7 +80,7 @@ test('pieces that lie one behind the other in a pack become one segment', () => 
   assert.equal(plan.totals.resumedBytes, 6144);
 });
 
-test('a frame that decodes to nothing is no reason to fetch', () => {
+test('a frame that decodes to nothing is not fetched', () => {
   const plan = planWith([piece(0, 1090, 0, 2512), piece(1100, 2300, 2512, 6144)]);
   assert.equal(plan.spans.length, 0);
 });

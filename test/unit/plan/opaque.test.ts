@@ -54,7 +54,7 @@ test('the parts tile the blob and use every cached run unchanged', () => {
   }
 });
 
-test('no request is longer than a span and a half, and none is a crumb but where what is missing is one', () => {
+test('no request is longer than a span and a half, and none is tiny unless the missing run is', () => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.int(1, 500 * MIB);
@@ -94,7 +94,7 @@ test('while they grow, a request is at most an even share of what comes before i
   }
 });
 
-test('what is on disk does not count as work that is left', () => {
+test('cached bytes do not count as remaining work', () => {
   const limits = planLimits(4);
   const all = 800 * MIB;
   const tail = planOpaque(all, [run(0, all - 16 * MIB)], limits).filter(isMissing);
@@ -108,7 +108,7 @@ test('a small blob is one request', () => {
   assert.deepEqual(planOpaque(0, [], planLimits(8)), []);
 });
 
-test('a blob that is on disk is no request', () => {
+test('a cached blob causes no request', () => {
   const cached = [run(0, 100), run(100, 5000)];
   assert.ok(planOpaque(5000, cached, planLimits(8)).every((part) => !isMissing(part)));
   assert.deepEqual(totalsOf({ blobBytes: 5000, cached }, planLimits(8)), {
@@ -130,7 +130,7 @@ test('totals are those of the parts', () => {
   assert.ok(parts.filter(isMissing).length >= 3);
 });
 
-test('totals are those of the parts, however large the blob and whatever of it is on disk', () => {
+test('totals are those of the parts, for blobs of any size and any cached parts', () => {
   for (let seed = 1; seed <= SEEDS / 10; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.int(1, 8 * 1024 * MIB);

@@ -28,7 +28,7 @@ test('every byte of every tar comes from its plan', () => {
   });
 });
 
-test('inline segments are never parts of a content, and no two of them touch', () => {
+test('inline segments are never parts of a content, and no two of them are adjacent', () => {
   eachPlan((image, plan) => {
     for (const [number, { contents }] of image.layers.entries()) {
       const { segments } = plan.layers[number]!;
@@ -42,7 +42,7 @@ test('inline segments are never parts of a content, and no two of them touch', (
   });
 });
 
-test('copies point at an earlier place that is no copy', () => {
+test('copies point at an earlier offset that is not a copy', () => {
   eachPlan((_image, plan) => {
     for (const [number, { segments }] of plan.layers.entries()) {
       for (let row = 0; row < segments.count; row++) {
@@ -59,7 +59,7 @@ test('copies point at an earlier place that is no copy', () => {
   });
 });
 
-test('what is fetched is what a slow model of the gap rule fetches, each byte once', () => {
+test('the fetched bytes are those of a slow model of the gap rule, each once', () => {
   eachPlan((image, plan, limits) => {
     const expected = slowFetched(image, limits);
     const actual = image.layers.map((layer) => new Uint8Array(layer.want.table.dataEnd));

@@ -18,7 +18,7 @@ test('an image without layers needs nothing', () => {
   assert.deepEqual([plan.spans.length, plan.layers.length, plan.totals.fetchBytes], [0, 0, 0]);
 });
 
-test('a cold pull fetches the whole data part of every layer and nothing is inline', () => {
+test('a cold pull fetches the complete data part of every layer, and nothing is inline', () => {
   const tables = [
     evenTable({ count: 5000, ...SMALL_FILES }),
     evenTable({ count: 300, ...SMALL_FILES, firstName: 5000 }),
@@ -67,7 +67,7 @@ test('a layer of no bytes has no segments', () => {
   assert.equal(plan.layers[0]!.segments.count, 0);
 });
 
-test('an update of scattered small files fetches little more than it wants', () => {
+test('an update of scattered small files fetches little more than the missing bytes', () => {
   const count = 20_000;
   const random = seededRandom(7);
   const table = evenTable({ count, ...SMALL_FILES });
@@ -119,7 +119,7 @@ test('a second occurrence of a cached content is the same cached segment', () =>
   assert.deepEqual(plan.layers[1]!.segments, plan.layers[0]!.segments);
 });
 
-test('a small copy between wanted contents is fetched over', () => {
+test('a small copy between missing contents is fetched with them', () => {
   const row = (name: string, at: number) =>
     ({ name, blob: [at * 500, at * 500 + 400], tarStart: at * 1024 + 512, sizeBytes: 512 }) as const;
   const table = tableOf([row('a', 0), row('b', 1), row('a', 2), row('c', 3)], 2000, 5120);
@@ -147,7 +147,7 @@ test('only the missing chunks of a large content are fetched', () => {
   );
 });
 
-test('chunk rows that do not ascend are not cut at', () => {
+test('a content is not cut at chunk rows that do not ascend', () => {
   const chunks = [
     { blobStart: 0, tarStart: 0 },
     { blobStart: 12 * MIB, tarStart: 8 * MIB },
@@ -201,7 +201,7 @@ test('every later occurrence points at the first, over all layers', () => {
   }
 });
 
-test('digests forged to share their first bytes end the look-up early and are still right', () => {
+test('digests forged to share their first bytes end the search early, and results stay right', () => {
   const table = tableOfDigests(20_000, (digest, row) => {
     new DataView(digest.buffer, digest.byteOffset).setUint32(20, row >> 1);
   });

@@ -32,7 +32,7 @@ function tableWithGaps(
 
 const small = { blob: 1000, tar: 3000 };
 
-test('neighbours come together with what is between them, others alone', () => {
+test('adjacent contents are fetched with the gap between them, others alone', () => {
   const spans = selectedSpans(tableWithGaps(small, small, small, small), [0, 1, 3]);
   assert.deepEqual(spans, [
     { blobStart: 0, blobEnd: 2100, tarStart: 512, tarEnd: 7024 },
@@ -41,7 +41,7 @@ test('neighbours come together with what is between them, others alone', () => {
   assert.deepEqual(selectedSpans(tableWithGaps(small), []), []);
 });
 
-test('a span ends before it is too long, in the blob or the tar, or what is between is', () => {
+test('a span ends before it is too long, in the blob or the tar, or before a large gap', () => {
   for (const large of [
     { blob: SPAN_BLOB_BYTES - 500, tar: 2 ** 24 },
     { blob: 1000, tar: SPAN_TAR_BYTES - 2000 },
@@ -65,7 +65,7 @@ test('a content with chunks is cut at them, and nothing is left out', () => {
   }
 });
 
-test('the gaps are what contents leave of the tar', () => {
+test('gaps are the ranges of the tar between contents', () => {
   assert.deepEqual([...gapsOf(tableWithGaps(small, small))], [0, 512, 3512, 4024, 7024, 8048]);
   assert.deepEqual([...gapsOf(tableWithGaps())], [0, 1024]);
 });
@@ -88,7 +88,7 @@ function partsOf(table: ReturnType<typeof tableWith>, contents: number[], fresh 
   return { runs: runs.map(({ tarStart, tarEnd, isFresh }) => [tarStart, tarEnd, isFresh]), copies };
 }
 
-test('neighbours are fetched together with what is between them, others apart', () => {
+test('adjacent wrong contents are fetched with the gap between them, others alone', () => {
   const { runs, copies } = partsOf(tableWith(['a', 'b', 'c', 'd', 'e', 'f']), [0, 1, 3, 5]);
   assert.deepEqual(runs, [
     [at(0), at(1) + SIZE_BYTES, true],
@@ -98,7 +98,7 @@ test('neighbours are fetched together with what is between them, others apart', 
   assert.deepEqual(copies, []);
 });
 
-test('what came in this pull and what was there before are fetched apart', () => {
+test('contents received in this pull and cached ones are fetched separately', () => {
   const { runs } = partsOf(tableWith(['a', 'b', 'c']), [0, 1, 2], (tarStart) => tarStart === at(1));
   assert.deepEqual(
     runs.map(([, , fresh]) => fresh),
@@ -111,7 +111,7 @@ test('no request is larger than a span', () => {
   assert.equal(runs.length, 3);
 });
 
-test('what is between false contents is fetched over where that costs less than a request', () => {
+test('bytes between wrong contents are fetched where they cost less than a request', () => {
   const names = Array.from({ length: 400 }, (_, row) => `${row}`);
   const everySecond = names.flatMap((_, row) => (row % 2 === 0 ? [row] : []));
   assert.deepEqual(partsOf(tableWith(names, 1000), everySecond).runs, [[at(0), at(398) + SIZE_BYTES, true]]);
@@ -119,7 +119,7 @@ test('what is between false contents is fetched over where that costs less than 
   assert.deepEqual(runs, [[at(0), at(4) + SIZE_BYTES, true]]);
 });
 
-test('no request goes over bytes of the tar that the blob does not have', () => {
+test('no request includes bytes of the tar that the blob does not have', () => {
   const table = tableWith(['a', 'b', 'c', 'd']);
   table.blobEnd[1] = table.blobStart[2]!;
   assert.deepEqual(partsOf(table, [0, 1, 2, 3]).runs, [
@@ -128,7 +128,7 @@ test('no request goes over bytes of the tar that the blob does not have', () => 
   ]);
 });
 
-test('the same content at several places is fetched at one', () => {
+test('a content that a layer has several times is fetched once', () => {
   const { runs, copies } = partsOf(tableWith(['x', 'a', 'x', 'b', 'x', 'c', 'd']), [0, 2, 4, 5, 6]);
   assert.deepEqual(runs, [
     [at(0), at(0) + SIZE_BYTES, true],
@@ -140,7 +140,7 @@ test('the same content at several places is fetched at one', () => {
   );
 });
 
-test('a run that is as long as a content that is elsewhere is no copy of it', () => {
+test('a run as long as another content is not a copy of it', () => {
   const part = { name: 'x', blob: [100_000, 100_300], tarStart: 4096, sizeBytes: 3000 } as const;
   const chunks = [
     { blobStart: 100_000, tarStart: 4096 },
@@ -166,7 +166,7 @@ test('a run that is as long as a content that is elsewhere is no copy of it', ()
   assert.deepEqual(copies, []);
 });
 
-test('a content whose first place is not false is fetched', () => {
+test('a content whose first occurrence is not wrong is fetched', () => {
   const { runs, copies } = partsOf(tableWith(['x', 'a', 'x']), [2]);
   assert.deepEqual([runs.length, copies.length], [1, 0]);
 });
@@ -189,13 +189,13 @@ function chunkRuns(row: ContentRow, chunks: number[]) {
   return runs.map(({ blobStart, blobEnd, tarStart, tarEnd }) => [blobStart, blobEnd, tarStart, tarEnd]);
 }
 
-test('of a content in chunks the false ones are fetched', () => {
+test('of a content in chunks the wrong ones are fetched', () => {
   assert.deepEqual(chunkRuns(CHUNKED, [1]), [[200, 300, 1512, 2512]]);
   assert.deepEqual(chunkRuns(CHUNKED, [0, 2]), [[100, 400, 512, 3512]]);
   assert.deepEqual(chunkRuns(CHUNKED, [1, 2]), [[200, 400, 1512, 3512]]);
 });
 
-test('a content with a false chunk that has no bytes in the blob is fetched as a whole', () => {
+test('a content with a wrong chunk that has no bytes in the blob is fetched completely', () => {
   const chunks = [
     CHUNKED.chunks![0]!,
     { blobStart: 200, tarStart: 1512 },

@@ -29,7 +29,7 @@ function rangesOf(...tables: ReturnType<typeof spaced>[]) {
   return spans.map((span) => [span.layer, span.blobStart, span.blobEnd]);
 }
 
-test('a distance of 1 KiB is fetched over whatever else is, one byte more costs of the budget', () => {
+test('a distance of 1 KiB is always fetched, one byte more counts against the budget', () => {
   // Budget: 3 percent of 300,000, used up by 9000.
   assert.deepEqual(rangesOf(spaced([0, 1024, 9000, 0])), [[0, 0, 310_024]]);
   assert.deepEqual(rangesOf(spaced([0, 1025, 9000, 0])), [
@@ -38,7 +38,7 @@ test('a distance of 1 KiB is fetched over whatever else is, one byte more costs 
   ]);
 });
 
-test('larger distances are fetched over smallest first over all layers', () => {
+test('larger distances are fetched smallest first over all layers', () => {
   // Budget 15,000: 2000 and 4000 fit, 9001 no more.
   assert.deepEqual(rangesOf(spaced([0, 9001, 0]), spaced([0, 4000, 0], 10), spaced([2000, 0], 20)), [
     [0, 0, 100_000],
@@ -48,7 +48,7 @@ test('larger distances are fetched over smallest first over all layers', () => {
   ]);
 });
 
-test('of equal distances the earlier are fetched over', () => {
+test('of equal distances the earlier are fetched', () => {
   // Budget 9000: two of the three.
   assert.deepEqual(rangesOf(spaced([4000, 4000, 4000, 0])), [
     [0, 0, 208_000],
@@ -70,7 +70,7 @@ test('a distance includes cached contents and their gaps', () => {
   assert.deepEqual([plan.spans.length, plan.totals.reusedBytes], [1, 0]);
 });
 
-test('no span runs over tar bytes that have no blob bytes', () => {
+test('no span includes tar bytes that have no blob bytes', () => {
   const row = (name: string, blob: number, tarStart: number) =>
     ({ name, blob: [blob, blob + 500], tarStart, sizeBytes: 600 }) as const;
   const table = tableOf([row('a', 0, 512), row('b', 500, 1536)], 1000, 3072);
@@ -163,7 +163,7 @@ test('a span ends with a content and the next begins with the gap before one', (
   assert.equal(spans.at(-1)!.blobEnd, table.dataEnd);
 });
 
-test('contents that compress well are cut by what they decode to', () => {
+test('contents that compress well are cut by their decoded length', () => {
   const shape = { count: 100, blobBytes: 1000, sizeBytes: 5 * MIB, gapBlobBytes: 200, gapTarBytes: 512 };
   const spans = spansOf([evenTable(shape)], 1);
   assert.equal(spans.length, 17);
@@ -204,7 +204,7 @@ test('a large content without chunks is one span of its own with the gaps around
   );
 });
 
-test('the last gap comes along with a large content without chunks', () => {
+test('the last gap is fetched with a large content without chunks', () => {
   const row = { name: 'big', blob: [200, 50_000_200], tarStart: 512, sizeBytes: 100 * MIB } as const;
   assert.equal(spansOf([tableOf([row], 50_000_400, 102 * MIB)], 8).length, 1);
 });
@@ -227,7 +227,7 @@ test('a content of exactly the limit leaves its gap to the span before it', () =
   );
 });
 
-test('no crumb is a request of its own: neither a small content nor the last gap', () => {
+test('neither a small content nor the last gap is a request of its own', () => {
   assert.equal(spansOf([tableOfBlobs([2.5 * MIB], 300)], 8).length, 1);
   assert.equal(spansOf([tableOfBlobs([0.3 * MIB, 2.2 * MIB], 0)], 8).length, 1);
 });
@@ -239,7 +239,7 @@ test('a content joins a span when that brings it nearer to its target', () => {
   assert.equal(spansOf([tableOfBlobs([half, half, half, half, half, half, half, half], 0)], 8).length, 4);
 });
 
-test('a run a little above the limit becomes two halves, not a large span and a crumb', () => {
+test('a run a little above the limit becomes two halves, not a large and a tiny span', () => {
   const even = { count: 9000, blobBytes: 1000, sizeBytes: 1000, gapBlobBytes: 0, gapTarBytes: 0 };
   const rest = { ...even, count: 90_000, firstName: 9000 };
   const [first, second, third] = spansOf([evenTable(even), evenTable(rest)], 2);

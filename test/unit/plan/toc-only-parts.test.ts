@@ -40,7 +40,7 @@ test('cached chunks are used, the last one only if no gap follows in its frame',
   }
 });
 
-test('what headers will decode to is estimated by their compressed length, and never above what is allotted', () => {
+test('the decoded length of headers is estimated by their compressed length, and is never above the allotment', () => {
   const row = (blobStart: number, tarStart: number): ContentRow => ({
     name: blobStart,
     blob: [blobStart, blobStart + 500],

@@ -28,7 +28,7 @@ function fetched({ image, plan }: Case, number: number): Uint8Array {
   return bytes;
 }
 
-test('carrying the plan out gives the tar, though the table does not know it', () => {
+test('carrying out the plan gives the tar, although the table does not know its offsets', () => {
   eachTocOnly((one, layer, number) => {
     const { segments } = one.plan.layers[number]!;
     const bytes = [...Array(segments.count).keys()].flatMap((row) => segmentBytes(one, number, row));

@@ -32,7 +32,7 @@ function start(turns: Semaphore, count: number) {
   return { started, ends, results };
 }
 
-test('no more than so many run at a time, in the order in which they asked', async () => {
+test('no more actions than permits run at a time, in the order of the calls', async () => {
   const { started, ends } = start(new Semaphore(2), 5);
   await settle();
   assert.deepEqual(started, [0, 1]);
@@ -55,7 +55,7 @@ test('the result is that of the action', async () => {
   assert.equal(await results[1], 'two');
 });
 
-test('a turn ends with a failure, too', async () => {
+test('a permit is released by a failure, too', async () => {
   const { started, ends, results } = start(new Semaphore(1), 2);
   await settle();
   ends[0]!.fail(new Error('no'));
@@ -64,7 +64,7 @@ test('a turn ends with a failure, too', async () => {
   assert.deepEqual(started, [0, 1]);
 });
 
-test('an action that throws at once fails, and gives its turn back', async () => {
+test('an action that throws at once fails, and its permit is released', async () => {
   const turns = new Semaphore(1);
   const thrown = turns.with(1, () => {
     throw new Error('at once');
@@ -73,7 +73,7 @@ test('an action that throws at once fails, and gives its turn back', async () =>
   assert.equal(await turns.with(1, async () => 7), 7);
 });
 
-test('turns that nobody waited for are there for those who come later', async () => {
+test('permits released with no one waiting can be acquired later', async () => {
   const turns = new Semaphore(2);
   await Promise.all([turns.with(1, async () => 1), turns.with(1, async () => 2)]);
   const { started } = start(turns, 3);
@@ -81,7 +81,7 @@ test('turns that nobody waited for are there for those who come later', async ()
   assert.deepEqual(started, [0, 1]);
 });
 
-test('who comes while a turn is handed over does not take it from who waited', async () => {
+test('a later caller does not get a permit before one that waited', async () => {
   const turns = new Semaphore(1);
   const { started, ends } = start(turns, 2);
   await settle();
@@ -125,7 +125,7 @@ test('a layer may have a sparse file of 10 GiB, and no 64 GiB of zeros', () => {
   assert.ok(!decode(allowance, layerOf(1), 64 * GIB));
 });
 
-test('what layers decode to beyond the ratio is taken from what all of them have together', () => {
+test('bytes that layers decode to beyond the ratio come out of one allowance for all of them', () => {
   const allowance = new DecodedAllowance();
   const [first, second, third] = [layerOf(1), layerOf(2), layerOf(3)];
   allowance.noteTable(first, tableOf([], 800, RATIO_BYTES));
@@ -136,7 +136,7 @@ test('what layers decode to beyond the ratio is taken from what all of them have
   assert.equal(freeBytes(allowance, third), 0);
 });
 
-test('a layer that is decoded once more, or as one stream after its table, counts once', () => {
+test('a layer that is decoded once more, or as an opaque one after its table, counts once', () => {
   const allowance = new DecodedAllowance();
   const [layer, other] = [layerOf(1), layerOf(2)];
   allowance.noteTable(layer, tableOf([], 800, RATIO_BYTES + 5 * GIB));
@@ -148,7 +148,7 @@ test('a layer that is decoded once more, or as one stream after its table, count
   assert.equal(freeBytes(allowance, other), FREE_DECODED_BYTES - 6 * GIB);
 });
 
-test('a table that states more than that is malformed, and takes nothing', () => {
+test('a table that states more than the allowance is malformed, and acquires nothing', () => {
   const allowance = new DecodedAllowance();
   const most = RATIO_BYTES + FREE_DECODED_BYTES;
   const tooMuch = {
@@ -176,7 +176,7 @@ function threadsFor(
   return supportThreads({ workers, connections: 16, memoryBytes, layers: streams + others, streamBytes });
 }
 
-test('streams have two support threads each, as long as there are no more than workers', () => {
+test('opaque layers have two support threads each, but no more than there are workers', () => {
   const counts = [1, 2, 4, 8, 16].map((workers) => [1, 4, 12].map((streams) => threadsFor(workers, streams)));
   assert.deepEqual(counts, [
     [1, 1, 1],
@@ -187,7 +187,7 @@ test('streams have two support threads each, as long as there are no more than w
   ]);
 });
 
-test('chunked layers have one support thread for two workers, at most four, and leave as many to streams beside them', () => {
+test('chunked layers have one support thread for two workers, at most four, and opaque layers beside them have as many', () => {
   const counts = [1, 2, 4, 8, 16].map((workers) => [
     threadsFor(workers, 0, 1),
     threadsFor(workers, 0, 12),
@@ -202,7 +202,7 @@ test('chunked layers have one support thread for two workers, at most four, and 
   ]);
 });
 
-test('streams that take less to decode than a thread to start add none', () => {
+test('opaque layers that are decoded faster than a thread starts add no thread', () => {
   assert.deepEqual(
     [1e3, 1e6, 2e6].map((sizeBytes) => threadsFor(16, 8, 0, sizeBytes)),
     [4, 4, 4],
@@ -211,7 +211,7 @@ test('streams that take less to decode than a thread to start add none', () => {
   assert.equal(threadsFor(16, 100, 0, 1e6), 12, 'many small ones are together as one large one');
 });
 
-test('no pull has more support threads than connections, as each asks for metadata', () => {
+test('no pull has more support threads than connections, as each requests metadata', () => {
   const streamBytes = [LARGE_BYTES, LARGE_BYTES];
   assert.equal(
     supportThreads({ workers: 8, connections: 3, memoryBytes: MEMORY_BYTES, layers: 2, streamBytes }),
@@ -219,7 +219,7 @@ test('no pull has more support threads than connections, as each asks for metada
   );
 });
 
-test('one thread fetches little, or for four decoders; all workers fetch chunked layers', () => {
+test('one thread fetches a few bytes, or for four decoders; all workers fetch chunked layers', () => {
   assert.deepEqual(
     [1, 2, 4, 5, 8, 16].map((workers) => fetchThreads(workers, LARGE_BYTES, true)),
     [1, 1, 1, 2, 2, 4],
@@ -231,7 +231,7 @@ test('one thread fetches little, or for four decoders; all workers fetch chunked
   assert.equal(fetchThreads(16, 1e6, false), 1);
 });
 
-test('as many streams are decoded at a time as there are workers and memory for them, two at least', () => {
+test('as many opaque layers are decoded at a time as workers and memory allow, at least two', () => {
   const counts = [64e9, 1e9, 0].map((bytes) =>
     [1, 2, 3, 8, 16].map((workers) => streamsAtATime(workers, bytes)),
   );
@@ -243,7 +243,7 @@ test('as many streams are decoded at a time as there are workers and memory for 
   assert.equal(threadsFor(16, 12, 0, LARGE_BYTES, 1e9), 6);
 });
 
-test('a layer is likely a stream unless its descriptor says where a table of contents is', () => {
+test('a layer is likely opaque unless its descriptor says where a table of contents is', () => {
   const { blob, location } = fakeLayer();
   const footer = { by: 'footer', compression: 'zstd' } as const;
   const stargz = { by: 'footer', compression: 'gzip', tocDigest: blob.digest } as const;

@@ -31,7 +31,7 @@ function rowsOf(extents: ExtentList): Array<[PackId, number, number]> {
   ]);
 }
 
-test('what a pack holds is before the front at once; neighbours become one extent', () => {
+test('cached segments are before the front at once; adjacent ones become one extent', () => {
   const layer = new LayerAssembly(
     segmentsOf([
       ['cached', 10, 0, 100],
@@ -112,7 +112,7 @@ test('a copy waits until the front of the layer it copies has passed it', () => 
   assert.ok(second.complete);
 });
 
-test('a copy of an earlier place of the same layer needs no second look', () => {
+test('a copy from an earlier offset of the same layer needs no second call', () => {
   const layer = new LayerAssembly(
     segmentsOf([
       ['cached', 10, 0, 0],
@@ -151,7 +151,7 @@ test('a span without tar-split can be shorter than what is allotted to it', () =
   assert.equal(layer.front, 522);
 });
 
-test('what came with the metadata stands behind the last segment', () => {
+test('bytes received with the metadata come after the last segment', () => {
   const layer = new LayerAssembly(segmentsOf([['span', 10, 0]]), PACKS, {
     pack: B,
     packOffset: 7,
@@ -167,7 +167,7 @@ test('what came with the metadata stands behind the last segment', () => {
   assert.ok(layer.complete);
 });
 
-test('a layer that came another way is complete, and others copy from what it came to', () => {
+test('a layer whose extents were replaced is complete, and others copy from them', () => {
   const first = new LayerAssembly(segmentsOf([['span', 10, 0]]), PACKS);
   const second = new LayerAssembly(segmentsOf([['copy', 4, 0, 3]]), PACKS);
   const third = new LayerAssembly(segmentsOf([['copy', 4, 0, 9]]), PACKS);

@@ -10,7 +10,7 @@ const USUAL = MIB / 1000;
 /** A range at 20 kB a second with 4 MiB left. */
 const SLOW: Watched = { bytes: 40_000, ms: 2000, remainingBytes: 4 * MIB, splits: 0, hasBegun: true };
 
-test('the usual rate is that of the middle byte, whatever the small ranges had', () => {
+test('the usual rate is that of the middle byte, whatever the rates of small ranges', () => {
   assert.equal(usualRate([]), 0);
   assert.equal(usualRate([{ bytes: 0, ms: 100 }]), 0);
   const small = Array.from({ length: 20 }, () => ({ bytes: 100, ms: 100 }));
@@ -40,12 +40,12 @@ for (const [why, range] of GOOD) {
   });
 }
 
-test('without others to compare with, and where they were as slow, no range is slow', () => {
+test('without others to compare with, or where they were as slow, no range is slow', () => {
   assert.equal(slowest([SLOW], 0), undefined);
   assert.equal(slowest([SLOW], 40), undefined);
 });
 
-test('a rest is cut into as many parts as are worth a request, and as there are connections', () => {
+test('a remainder is cut into as many parts as are worth a request, but no more than there are connections', () => {
   assert.equal(partBytes(4 * MIB, 16, USUAL), MIB);
   assert.equal(partBytes(4 * MIB, 3, USUAL), Math.ceil((4 * MIB) / 3));
   assert.equal(partBytes(4 * MIB, 16, 100 * USUAL), 4 * MIB);

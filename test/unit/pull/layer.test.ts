@@ -30,7 +30,7 @@ function fallBack(error: unknown) {
   return { may: warnOfFallback(context, fakeLayer(), error), events };
 }
 
-test('what bad metadata can be guilty of lets the layer be pulled as a whole, and the user is told once', () => {
+test('after an error that bad metadata can cause, the layer is pulled as an opaque one, with one warning', () => {
   for (const code of GUILTY) {
     const { may, events } = fallBack(new PullError(code, 'the TOC is bad'));
     assert.equal(may, true, code);
@@ -39,7 +39,7 @@ test('what bad metadata can be guilty of lets the layer be pulled as a whole, an
   }
 });
 
-test('what a second way would meet again does not, and nobody is told', () => {
+test('after an error that would occur again it is not, and there is no warning', () => {
   const codes = ERROR_CODES.filter((code) => !GUILTY.includes(code));
   assert.ok(codes.length > 5);
   for (const error of [...codes.map((code) => new PullError(code, 'no')), new Error('no'), 'no', undefined]) {
@@ -88,14 +88,14 @@ function scene(t: TestContext, names: readonly string[]) {
   return { run, others, locks, pulled, held, stop };
 }
 
-test('what nobody else pulls is pulled at once, and no lock stays', async (t) => {
+test('layers that are not locked are pulled at once, and no lock stays', async (t) => {
   const { run, others, pulled } = scene(t, ['a', 'b']);
   const figures = await run();
   assert.deepEqual([pulled, figures.size], [[['a', 'b']], 2]);
   assert.deepEqual([others.tryLock(digestOf('a')), others.tryLock(digestOf('b'))], [true, true]);
 });
 
-test('what another process pulls comes last, and is used when it is there', async (t) => {
+test('layers that another process pulls come last, and are used when they are stored', async (t) => {
   const { run, others, pulled, held } = scene(t, ['a', 'b', 'c']);
   others.tryLock(digestOf('b'));
   const figures = await run({
@@ -108,7 +108,7 @@ test('what another process pulls comes last, and is used when it is there', asyn
   assert.deepEqual([pulled, figures.size], [[['a', 'c']], 2]);
 });
 
-test('what another process gave up is pulled here', async (t) => {
+test('layers that another process gave up are pulled here', async (t) => {
   const { run, others, pulled } = scene(t, ['a', 'b']);
   for (const name of ['a', 'b']) others.tryLock(digestOf(name));
   const left = ['b', 'a'];
@@ -116,7 +116,7 @@ test('what another process gave up is pulled here', async (t) => {
   assert.deepEqual(pulled, [['b'], ['a']]);
 });
 
-test('a layer that goes again and again is pulled twice and no more', async (t) => {
+test('a layer that is deleted again and again is pulled twice and no more', async (t) => {
   const { run, pulled } = scene(t, ['a']);
   await run({ keep: false });
   assert.deepEqual(pulled, [['a'], ['a']]);
@@ -160,7 +160,7 @@ function want(layers: readonly ImageLayer[], allowForeign = false) {
   return { wanted: missingLayers(layers, { registry, allowForeign, warn }), warnings };
 }
 
-test('a layer is asked of the registry, as what its descriptor says', () => {
+test('a layer is requested from the registry as its descriptor states it', () => {
   const { wanted, warnings } = want([layerOf(1)]);
   assert.deepEqual(wanted, [
     {
@@ -175,7 +175,7 @@ test('a layer is asked of the registry, as what its descriptor says', () => {
   assert.deepEqual(warnings, []);
 });
 
-test('what the store has is not wanted, nor is a DiffID twice, in whatever compression', () => {
+test('a stored layer is not missing, nor is a DiffID twice, in any compression', () => {
   const twin = { ...layerOf(3), diffId: layerOf(2).diffId };
   const { wanted } = want([layerOf(1, { cachedTarBytes: 5000 }), layerOf(2), twin, layerOf(4)]);
   assert.deepEqual(
@@ -184,7 +184,7 @@ test('what the store has is not wanted, nor is a DiffID twice, in whatever compr
   );
 });
 
-test('a layer of no bytes that the store has is not wanted either', () => {
+test('a stored layer of no bytes is not missing either', () => {
   assert.deepEqual(want([layerOf(1, { cachedTarBytes: 0 })]).wanted, []);
 });
 
@@ -195,7 +195,7 @@ test('where metadata may be goes with the layer', () => {
   assert.deepEqual(layer?.location, { by: 'footer', compression: 'gzip', tocDigest: numberedDigest(9) });
 });
 
-test('annotations that make no sense are told of, and the layer is one stream', () => {
+test('malformed annotations cause a warning, and the layer is opaque', () => {
   const annotations = { 'containerd.io/snapshot/stargz/toc.digest': 'nonsense' };
   const { wanted, warnings } = want([layerOf(1, { annotations })]);
   assert.deepEqual([wanted[0]?.format, wanted[0]?.location], ['gzip', undefined]);
@@ -225,7 +225,7 @@ test('a foreign layer is not pulled unless that is allowed, and the error names 
   );
 });
 
-test('an allowed foreign layer is asked of its addresses in order, anonymously', () => {
+test('an allowed foreign layer is requested from its URLs in order, anonymously', () => {
   const urls = [
     'ftp://a.example/1',
     'HTTPS://b.example/2',
@@ -243,7 +243,7 @@ test('an allowed foreign layer is asked of its addresses in order, anonymously',
   assert.deepEqual(wanted[0]?.otherUrls, ['http://c.example/3']);
 });
 
-test('a foreign layer with no address that could be asked is unsupported, allowed or not', () => {
+test('a foreign layer without a usable URL is unsupported, allowed or not', () => {
   const layer = layerOf(1, { mediaType: FOREIGN, urls: ['ftp://a.example/1', 'nothing'] });
   assert.throws(() => want([layer], true), {
     code: 'unsupported',
@@ -252,7 +252,7 @@ test('a foreign layer with no address that could be asked is unsupported, allowe
   assert.throws(() => want([layer], false), { code: 'unsupported' });
 });
 
-test('a foreign layer that names no address is in the registry like others', () => {
+test('a foreign layer without URLs is in the registry like others', () => {
   for (const urls of [undefined, []]) {
     const more = urls === undefined ? {} : { urls };
     const { wanted } = want([layerOf(1, { mediaType: FOREIGN, ...more })]);
@@ -266,7 +266,7 @@ test('a foreign layer that the store has needs no permission', () => {
   assert.deepEqual(want([layer]).wanted, []);
 });
 
-test('addresses of a layer that is not foreign are not asked', () => {
+test('URLs of a layer that is not foreign are not used', () => {
   const { wanted } = want([layerOf(1, { urls: ['https://a.example/1'] })], true);
   assert.equal(wanted[0]?.blob.url, `https://registry/${numberedDigest(1)}`);
   assert.deepEqual(wanted[0]?.otherUrls, []);

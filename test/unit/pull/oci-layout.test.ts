@@ -18,7 +18,7 @@ function entries(index: Buffer): Array<[string, string | undefined]> {
   ]);
 }
 
-test('a tag names one image, and others keep theirs', () => {
+test('a tag names one image, and other images keep their tags', () => {
   const [a, b] = [document('a'), document('b')];
   const both = nameInIndex(nameInIndex(undefined, a, 'one'), b, 'two');
   assert.deepEqual(entries(both), [
@@ -31,7 +31,7 @@ test('a tag names one image, and others keep theirs', () => {
   ]);
 });
 
-test('an image without a tag is there once', () => {
+test('an image without a tag is listed once', () => {
   const [a, b] = [document('a'), document('b')];
   const named = nameInIndex(nameInIndex(undefined, a, undefined), b, undefined);
   assert.deepEqual(entries(nameInIndex(named, a, undefined)), [
@@ -52,7 +52,7 @@ test('an entry has media type and size, and what others had besides stays', () =
 /** JSON.stringify would overflow the stack. */
 const DEEP = `{"manifests": [{"a": ${'['.repeat(400_000)}${']'.repeat(400_000)}}]}`;
 
-test('what is no index is refused, not overwritten', () => {
+test('a file that is not an index is refused, not overwritten', () => {
   for (const text of ['', '[]', '{"manifests": {}}', '{"manifests": [1]}', DEEP]) {
     assert.throws(() => nameInIndex(Buffer.from(text), document('a'), 'one'), {
       code: 'metadata-malformed',

@@ -46,7 +46,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   return { pulling, held, asked, events, layer };
 }
 
-test('a layer whose shared bytes are gone before it is proven is fetched again, and shares nothing', async () => {
+test('a layer whose shared bytes are deleted before it is verified is fetched again, and shares nothing', async () => {
   const { pulling, held, asked, events, layer } = pullStream([null, fakeLayer().diffId]);
   const { extents } = await pulling;
   assert.deepEqual(extents.packs, [OWN]);
@@ -57,7 +57,7 @@ test('a layer whose shared bytes are gone before it is proven is fetched again, 
   ]);
 });
 
-test('a layer whose own bytes are gone fails, and so does one that is another tar, at once', async () => {
+test('a layer whose own bytes are deleted fails at once, and so does one with another tar', async () => {
   const gone = pullStream([null, null]);
   await assert.rejects(gone.pulling, { code: 'digest-mismatch', message: /missing bytes/ });
   assert.equal(gone.asked.ranges, 2, 'the second time it shared nothing');

@@ -40,7 +40,7 @@ test('the layers come in order, with what their metadata cost', async () => {
   );
 });
 
-test('contents and chunks of all layers together are limited, and what is beyond is one stream', async () => {
+test('contents and chunks of all layers together are limited, and layers beyond the limit are opaque', async () => {
   const half = 2 ** 19;
   const all = await read([metadataOf(half), metadataOf(half - 5), metadataOf(2, 3)]);
   assert.ok(all.every(({ metadata }) => metadata !== undefined));
@@ -93,12 +93,12 @@ test('as many layers are read at a time as their decoded metadata may take, one 
   assert.deepEqual(await mostAtATime([100 * MIB, 100 * MIB]), { most: 1, read: 2, streams: 0 });
 });
 
-test('a pull reads only so much metadata, and what is beyond is one stream; less may still follow', async () => {
+test('a pull reads a limited amount of metadata, and a layer beyond it is opaque; a smaller one may still follow', async () => {
   const bytes = [200, 200, 200, 200, 160, 20, 8].map((mib) => mib * MIB);
   assert.deepEqual(await mostAtATime(bytes), { most: 1, read: 7, streams: 2 });
 });
 
-test('the metadata of one blob is read once, whatever its layers are called', async () => {
+test('the metadata of one blob is read once, whatever the DiffIDs of its layers', async () => {
   let tasks = 0;
   const support = fakePool(async () => {
     tasks += 1;
@@ -112,7 +112,7 @@ test('the metadata of one blob is read once, whatever its layers are called', as
   assert.deepEqual([first!.cost.requests, second!.cost.requests], [1, 0]);
 });
 
-test('no more layers are read at a time than there are connections, nor than the registry puts up with', async () => {
+test('no more layers are read at a time than there are connections, nor than the registry allows', async () => {
   const layers = new Array(10).fill(MIB);
   assert.deepEqual(await mostAtATime(layers, { connections: 6 }), { most: 6, read: 10, streams: 0 });
   // It begins with three, and each good answer counts.
@@ -120,7 +120,7 @@ test('no more layers are read at a time than there are connections, nor than the
   assert.deepEqual(throttled, { most: 4, read: 10, streams: 0 });
 });
 
-test('metadata that is malformed costs a warning, and the layer is one stream; a lost network ends the pull', async () => {
+test('malformed metadata causes a warning, and the layer is opaque; a lost network ends the pull', async () => {
   const answer = (code: ErrorCode) =>
     fakeContext({ support: fakePool(() => Promise.reject(new PullError(code, 'no good'))) });
   const { context, events } = answer('metadata-malformed');
@@ -136,7 +136,7 @@ test('metadata that is malformed costs a warning, and the layer is one stream; a
   });
 });
 
-test('a blob of several layers that cannot be read ends the reading and nothing else, while others wait for their turn', async () => {
+test('an unreadable blob of several layers ends only the reading, while others wait', async () => {
   const lost = new PullError('network-hopeless', 'no way there');
   const { context } = fakeContext({ support: fakePool(() => Promise.reject(lost)), connections: 1 });
   const { metadata: _, ...layer } = fakeLayer();

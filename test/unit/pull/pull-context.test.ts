@@ -7,7 +7,7 @@ import { heapUsedBytes } from '../../support/heap.js';
 const FIRST = new PullError('network-hopeless', 'the first reason');
 const SECOND = new PullError('internal', 'what followed from it');
 
-test('the first reason counts, whatever fails afterwards', async () => {
+test('the first reason is kept, whatever fails afterwards', async () => {
   const stop = new Stop();
   assert.equal(stop.reason, undefined);
   stop.now(FIRST);
@@ -41,7 +41,7 @@ test('without a stop a guarded promise is itself', async () => {
   await assert.rejects(stop.guard(Promise.reject(SECOND)), SECOND);
 });
 
-test('what is to be done at the stop is done once, or at once when it is late', () => {
+test('an action for the stop runs once, or immediately after a stop', () => {
   const stop = new Stop();
   const done: string[] = [];
   stop.onStop(() => done.push('before'));
@@ -51,12 +51,12 @@ test('what is to be done at the stop is done once, or at once when it is late', 
   assert.deepEqual(done, ['before', 'after']);
 });
 
-test('a stop that nobody guards against is no unhandled rejection', async () => {
+test('a stop without guarded promises is not an unhandled rejection', async () => {
   new Stop().now(FIRST);
   await new Promise(setImmediate);
 });
 
-test('an abort ends it with its reason, or with a sentence where the reason is none of ours', () => {
+test('an abort ends the pull with its reason, or with a message where the reason is not a PullError', () => {
   const reasons = [FIRST, new Error('enough')].map((reason) => {
     const controller = new AbortController();
     const stop = new Stop();
@@ -71,7 +71,7 @@ test('an abort ends it with its reason, or with a sentence where the reason is n
   );
 });
 
-test('a signal that is aborted already stops at once, and one that is not followed any more never', () => {
+test('an aborted signal stops at once, and one that is not followed any more never', () => {
   const early = new Stop();
   early.follow(AbortSignal.abort(FIRST), 'it was interrupted');
   assert.equal(early.reason, FIRST);

@@ -11,7 +11,7 @@ function told(messages: readonly string[]): string[] {
   return shown;
 }
 
-test('of warnings that differ by digests and numbers eight are told, and how many more there are', () => {
+test('of warnings that differ by digests and numbers eight are emitted, and the number of the others', () => {
   const messages = Array.from({ length: 999 }, (_, i) => `layer ${digestOf(`${i}`)}: ends at ${i}`);
   const shown = told(messages);
   assert.deepEqual(shown.slice(0, 8), messages.slice(0, 8));
@@ -20,7 +20,7 @@ test('of warnings that differ by digests and numbers eight are told, and how man
   assert.deepEqual(told(messages.slice(0, 9)).slice(8), [`1 more warning like this: ${messages[0]}`]);
 });
 
-test('warnings that are all of another kind are bounded as well', () => {
+test('the number of kinds of warnings is bounded as well', () => {
   const messages = Array.from({ length: 5000 }, (_, i) => 'x'.repeat(i + 1));
   const shown = told(messages);
   assert.deepEqual(shown.slice(0, 30), messages.slice(0, 30));

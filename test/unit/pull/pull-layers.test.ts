@@ -51,7 +51,7 @@ async function settled(): Promise<void> {
   for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
 }
 
-test('a layer that is pulled as a whole already is not failed by inline bytes that cannot be written', async () => {
+test('a layer that is pulled as an opaque one already does not fail by inline bytes that cannot be written', async () => {
   let failInline = (): void => {};
   const { running, context, events } = run([layerOf()], (task) => {
     if (task.task === 'fetch-span') return Promise.reject(BAD);
@@ -73,7 +73,7 @@ test('a layer that is pulled as a whole already is not failed by inline bytes th
   await assert.rejects(running, LOST);
 });
 
-test('a blob that is no good ends the pull though another layer could not be repaired meanwhile', async () => {
+test('a wrong blob ends the pull although another layer could not be repaired meanwhile', async () => {
   const { metadata: _, ...stream } = layerOf();
   const damage: FindDamageResult = { contents: [0], chunks: [], tarRanges: new Float64Array(0) };
   const spans = { asked: 0 };
@@ -117,7 +117,7 @@ test('a blob that is no good ends the pull though another layer could not be rep
   await ended;
 });
 
-test('layers that are one stream are fetched before others, the largest first', async () => {
+test('opaque layers are fetched before others, the largest first', async () => {
   const streams = [300, 500, 400].map((sizeBytes, number) => {
     const { metadata: _, ...layer } = fakeLayer(200, number + 1);
     return { ...layer, blob: { ...layer.blob, sizeBytes } };

@@ -24,7 +24,7 @@ test('without options a pull has the defaults that the documentation names', () 
   assert.match(settings.platformName, /^linux\//);
 });
 
-test('a platform is taken in its one spelling', () => {
+test('a platform is normalised', () => {
   assert.equal(resolveOptions({ store: '/s', platform: 'linux/x86_64' }).platformName, 'linux/amd64');
   assert.equal(resolveOptions({ store: '/s', platform: 'linux/arm64/v8' }).platformName, 'linux/arm64');
 });
@@ -58,7 +58,7 @@ test('an option out of bounds is refused by its name', () => {
   assert.throws(() => resolveOptions({ store: '/s', platform: 'linux' }), { code: 'option-malformed' });
 });
 
-test('a user name that Basic authentication cannot say is refused without the password', () => {
+test('a user name that Basic authentication cannot express is refused, without the password in the error', () => {
   for (const username of ['', 'a:b']) {
     assert.throws(
       () => resolveOptions({ store: '/s', credentials: { username, password: 'canary' } }),
@@ -68,7 +68,7 @@ test('a user name that Basic authentication cannot say is refused without the pa
   }
 });
 
-test('the command line, which loads nothing of the engine to say so, has the same limits', () => {
+test('the command line, which does not load this module, has the same limits', () => {
   const most = (name: string) => PULL_OPTIONS.find((option) => option.name === name)?.number?.max;
   assert.equal(most('workers'), MAX_WORKERS);
   assert.equal(most('connections'), MAX_CONNECTIONS);

@@ -58,7 +58,7 @@ function inspect(
   return inspectionOf('host/image:tag', { root: '/store' }, resolved, layers, prepared);
 }
 
-test('what the image is called and is stands at the top, with its config as it is', () => {
+test('an inspection has the names of the image first, and its config unchanged', () => {
   const platforms = [{ platform: 'linux/arm64', digest: digestOf(7) }];
   const config = '{"architecture":"amd64","x":[1]}';
   const inspection = inspect([], { layers: [], figures: [] }, { platforms, config });
@@ -84,7 +84,7 @@ test('without an index there are no platforms', () => {
   assert.equal('platforms' in inspection, false);
 });
 
-test('a wanted layer has the figures of its plan, but for the disk', () => {
+test('a missing layer has the figures of its plan, except for the disk', () => {
   const layer = layerOf(1);
   const inspection = inspect([layer], { layers: [known(layer)], figures: [FIGURES] });
   const { diskBytes: _, ...figures } = FIGURES;
@@ -102,7 +102,7 @@ test('a wanted layer has the figures of its plan, but for the disk', () => {
   ]);
 });
 
-test('a layer that the store has is held and reused as a whole', () => {
+test('a layer that the store has is reused completely', () => {
   const inspection = inspect([layerOf(1, { cachedTarBytes: 700 })], { layers: [], figures: [] });
   const [layer] = inspection.layers;
   assert.deepEqual([layer?.held, layer?.tarBytes, layer?.reuseBytes], [true, 700, 700]);
@@ -136,7 +136,7 @@ test('totals are the sums over the layers', () => {
   assert.equal(rest.layers[2]?.tarBytes, null);
 });
 
-test('what the blob itself said goes with what its descriptor said', () => {
+test('the reason of a format combines what blob and descriptor state', () => {
   const footer = { location: { by: 'footer', compression: 'zstd' } };
   const layers = [
     layerOf(1, { mediaType: ZSTD, kind: footer }),

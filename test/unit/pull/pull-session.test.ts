@@ -4,7 +4,7 @@ import { PullSession } from '../../../src/pull/pull-session.js';
 import { bookWait, Concurrency } from '../../../src/registry/backoff.js';
 import { startServer } from '../../support/scripted-server.js';
 
-test('what workers have waited counts for the main thread, too', async (t) => {
+test('waits of workers count for the main thread, too', async (t) => {
   const server = await startServer((_request, response, nth) => {
     response.writeHead(nth === 1 ? 429 : 404, { 'retry-after': '1' }).end();
   });
@@ -22,7 +22,7 @@ test('what workers have waited counts for the main thread, too', async (t) => {
   assert.equal((await session.network()).waits, waits);
 });
 
-test('what threads had in flight when they were ended is not in the way of those that come after them', async (t) => {
+test('requests in flight of threads that were ended do not limit later threads', async (t) => {
   const server = await startServer((_request, response) => response.writeHead(404).end());
   t.after(() => server.close());
   const options = { store: '/nowhere', connections: 1 };

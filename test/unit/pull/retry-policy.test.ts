@@ -48,14 +48,14 @@ test('a miss before the first byte stops the pull with that miss as the reason',
   assert.equal(retries.misses, 1);
 });
 
-test('what is known to help against a failure is the hint where that failure is the last', async () => {
+test('the hint of the last failure is that of the error', async () => {
   const { retries, stop } = create();
   const failure = { message: 'cannot find example.com', hint: 'check the name' };
   await assert.rejects(retries.miss(failure), failure);
   assert.equal(failureOf(stop)?.hint, failure.hint);
 });
 
-test('a failure of the main thread is told where something follows it', async () => {
+test('a failure of the main thread is reported where a retry follows', async () => {
   const { retries, stop, told } = create();
   retries.received(1);
   const waiting = retries.miss({ message: 'one' });
@@ -67,7 +67,7 @@ test('a failure of the main thread is told where something follows it', async ()
   assert.deepEqual(end.told, []);
 });
 
-test('bytes that workers counted are known before a miss is judged', () => {
+test('bytes that workers counted are added before a miss counts', () => {
   const { retries, counters, stop } = create();
   retries.countRequests(1);
   count(counters, 'received', 1);
@@ -87,7 +87,7 @@ test('bytes that the main thread received count like those of workers', () => {
   assert.equal(messageOf(stop), undefined);
 });
 
-test('bytes fade from when they are drained, not from when a miss is judged', () => {
+test('bytes decay from the time they are drained, not from the time of a miss', () => {
   const { retries, counters, clock, stop } = create();
   retries.countRequests(1);
   count(counters, 'received', 20_000);
@@ -100,7 +100,7 @@ test('bytes fade from when they are drained, not from when a miss is judged', ()
   assert.equal(messageOf(stop), 'none of them is left');
 });
 
-test('karma fades while requests are in flight, and keeps its value while none are', () => {
+test('karma decays while requests are in flight, and keeps its value while none are', () => {
   const { retries, clock, stop } = create();
   retries.countRequests(1);
   retries.received(10);
@@ -114,7 +114,7 @@ test('karma fades while requests are in flight, and keeps its value while none a
   assert.equal(messageOf(stop), 'after a long silence');
 });
 
-test('one of two that is told to wait does not stop the clock, both do', () => {
+test('one waiting request of two does not stop the clock, two do', () => {
   const { retries, clock, stop, waits } = create();
   retries.countRequests(1);
   retries.countRequests(1);
@@ -133,7 +133,7 @@ test('one of two that is told to wait does not stop the clock, both do', () => {
   goOnToo();
 });
 
-test('a miss of the main thread that is not fatal waits before it asks again', async () => {
+test('after a miss of the main thread that is not fatal, the retry waits', async () => {
   const { retries } = create();
   retries.countRequests(1);
   retries.received(100);
@@ -159,7 +159,7 @@ test('a miss of the main thread that is fatal rejects at once with the reason', 
 const RESET = { message: 'reset', host: 'registry', sign: 'alive' } as const;
 const TIMEOUT = { message: 'silent', host: 'registry', sign: 'silent' } as const;
 
-test('before the first bytes, two failures of a host that is alive are no end, however many requests share them', () => {
+test('before the first bytes, two failed tries against a live host do not end the pull, however many requests share them', () => {
   const { retries, stop, clock } = create();
   retries.countRequests(1);
   retries.received(1);
@@ -171,7 +171,7 @@ test('before the first bytes, two failures of a host that is alive are no end, h
   assert.equal(retries.misses, 6);
 });
 
-test('a host that is not alive, and one that was heard of, get no such tries', () => {
+test('a host that is not alive, and one that has sent bytes, get no such tries', () => {
   const refused = create();
   refused.retries.missed({ message: 'refused', host: 'registry' });
   assert.equal(messageOf(refused.stop), 'refused');
@@ -227,7 +227,7 @@ test('steady progress, however slow, survives a miss each second', () => {
   }
 });
 
-test('10 bytes a second with a failure every 10 s are gone on with for a day', () => {
+test('at 10 bytes a second, a pull with a failure every 10 s continues for a day', () => {
   const karma = new Karma(TAU_MS, 0);
   for (let second = 1; second <= 86_400; second++) {
     karma.received(10, second * 1000);
@@ -235,7 +235,7 @@ test('10 bytes a second with a failure every 10 s are gone on with for a day', (
   }
 });
 
-test('a server that dies after 1 MB and for good is given up when a millionth is left of it', () => {
+test('after a server sent 1 MB and died, the pull ends when a millionth of that karma is left', () => {
   const karma = new Karma(TAU_MS, 0);
   karma.received(1e6, 0);
   // ln(1e6) time constants are 13.8 s; the misses before, one a second, add up to 1.6.
@@ -246,7 +246,7 @@ test('a server that dies after 1 MB and for good is given up when a millionth is
   );
 });
 
-test('the clock stands still while nobody is asking', () => {
+test('the clock is paused while no request is in flight', () => {
   const karma = new Karma(TAU_MS, 0);
   karma.received(2, 0);
   karma.pause(0);

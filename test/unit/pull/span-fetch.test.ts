@@ -127,7 +127,7 @@ test('any number of spans is fetched in order, never more at a time than there a
   assert.deepEqual(fetcher.figures, [{ fetchedBytes: count * JOB_BYTES, requests: count }]);
 });
 
-test('a registry that told us to wait gets half as many at a time, and more again as they come well', async () => {
+test('a registry that asks to wait gets half as many requests at a time, and more again after successes', async () => {
   const until = () => new Promise<void>((resolve) => setImmediate(resolve));
   const { add, context, running } = create({ connections: 8, until });
   context.concurrency.throttled(0, 0);
@@ -141,7 +141,7 @@ test('a registry that told us to wait gets half as many at a time, and more agai
   assert.equal(running.most, 8);
 });
 
-test('what is added later goes behind what waits, and also when nothing waits', async () => {
+test('jobs that are added later run after waiting ones, and also when none waits', async () => {
   const { add, asked } = create({ connections: 1 });
   const { jobs, done } = jobsOf(6);
   add(jobs.slice(0, 3));
@@ -156,7 +156,7 @@ test('what is added later goes behind what waits, and also when nothing waits', 
   );
 });
 
-test('what came wrong is fetched again from there, before all that waits', async () => {
+test('wrong bytes are fetched again from their offset on, before all waiting jobs', async () => {
   const { add, asked, events } = create({
     connections: 2,
     wrongOf: ({ blobStart }, n) => (n < 2 ? blobStart + 40 : undefined),
@@ -173,7 +173,7 @@ test('what came wrong is fetched again from there, before all that waits', async
   assert.equal(events.filter(({ event }) => event === 'warning').length, 2);
 });
 
-test('the same place wrong twice ends the pull after one more request, naming the content', async () => {
+test('an offset that is wrong twice ends the pull after one more request, with an error that names the content', async () => {
   const { add, context, asked } = create({ wrongOf: () => 40 });
   add(jobsOf(1).jobs);
   await new Promise(setImmediate);
@@ -182,7 +182,7 @@ test('the same place wrong twice ends the pull after one more request, naming th
   assert.match(String(context.stop.reason), /^PullError: a\/path does not match its digest.*twice$/);
 });
 
-test('a content that came wrong in this pull before is not asked for again, unless from elsewhere', async () => {
+test('a content that was wrong in this pull before is not requested again, except from another endpoint', async () => {
   for (const [checkContents, elsewhere, requests] of [
     ['first', [false], 2],
     ['again', [false], 1],
@@ -198,7 +198,7 @@ test('a content that came wrong in this pull before is not asked for again, unle
   }
 });
 
-test('eight places of one span may come wrong once each, nine may not', async () => {
+test('eight offsets of one span may be wrong once each, nine may not', async () => {
   for (const places of [8, 9]) {
     const { add, context, asked, events } = create({
       wrongOf: (_, n) => (n < places ? (n + 1) * 10 : undefined),
@@ -213,7 +213,7 @@ test('eight places of one span may come wrong once each, nine may not', async ()
   }
 });
 
-test('the places of one span do not count for another', async () => {
+test('wrong offsets of one span do not count for another', async () => {
   const { add, context, asked } = create({
     connections: 1,
     wrongOf: (_, n) => (n % 2 === 0 ? n * 50 + 40 : undefined),
@@ -225,7 +225,7 @@ test('the places of one span do not count for another', async () => {
   assert.equal(context.stop.reason, undefined);
 });
 
-test('bytes that cannot be decoded and a wrong content behind them are two places', async () => {
+test('undecodable bytes and a wrong content at their offset count as two faults', async () => {
   const faults = [-1, 7, -1];
   const { add, context, asked } = create({
     wrongOf: (_, n) => (n < faults.length ? 40 : undefined),
@@ -237,7 +237,7 @@ test('bytes that cannot be decoded and a wrong content behind them are two place
   assert.equal(codeOf(context.stop), 'digest-mismatch');
 });
 
-test('the rest of a span that was stopped is fetched in parts, and told in order however they come', async () => {
+test('the remainder of a stopped span is fetched in parts, which are passed on in tar order', async () => {
   const half = 512 * 1024;
   const size = 8 * half;
   const contents = Array.from({ length: 8 }, (_, i) => ({
@@ -278,7 +278,7 @@ test('the rest of a span that was stopped is fetched in parts, and told in order
   assert.equal(events.length, 1);
 });
 
-test('nothing is asked for when the pull has stopped', async () => {
+test('nothing is requested after the pull has stopped', async () => {
   const { add, context, asked } = create({ connections: 1, wrongOf: () => 40 });
   add(jobsOf(3).jobs);
   await new Promise(setImmediate);
@@ -289,7 +289,7 @@ test('nothing is asked for when the pull has stopped', async () => {
   assert.ok(context.stop.reason !== undefined);
 });
 
-test('what belongs to work that was given up is neither asked for nor heard of', async () => {
+test('jobs of dropped work are not started, and their results are ignored', async () => {
   const { add, work, failures, asked } = create({ connections: 1, wrongOf: () => 40 });
   const { jobs, parts } = jobsOf(3);
   add(jobs);

@@ -8,7 +8,7 @@ import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
 import { TargetRenewals, WorkerEvents } from '../../../src/pull/workers.js';
 import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
 
-test('of a pull that has failed only lines about its requests are still told', () => {
+test('after a pull has failed, only debug lines are still emitted', () => {
   const told: PullEvent[] = [];
   const stop = new Stop();
   const retries = new KarmaRetryPolicy({
@@ -57,7 +57,7 @@ const told = (target: string | undefined, thread: number) => ({
   thread,
 });
 
-test('the first thread has leave to ask, and what it finds is told once to each that waits', () => {
+test('the first thread gets permission to request, and its answer is sent once to each that waits', () => {
   const { expired, renewed } = create();
   assert.deepEqual(expired(1, 'a'), [leave(1)]);
   assert.deepEqual(expired(2, 'b'), []);
@@ -66,14 +66,14 @@ test('the first thread has leave to ask, and what it finds is told once to each 
   assert.deepEqual(renewed('d'), []);
 });
 
-test('a thread is answered when the registry names the target again that was refused', () => {
+test('a thread gets an answer when the registry names the refused target again', () => {
   const { expired, renewed } = create();
   expired(1, 'a');
   expired(2, 'a');
   assert.deepEqual(renewed('a'), [told('a', 2)]);
 });
 
-test('a thread with an older target catches up; the next to lose the latest asks', () => {
+test('a thread with an older target gets the latest; the next whose latest target expired requests one', () => {
   const { expired, renewed } = create();
   expired(1, 'a');
   renewed('c');
@@ -81,7 +81,7 @@ test('a thread with an older target catches up; the next to lose the latest asks
   assert.deepEqual(expired(2, 'c'), [leave(2)]);
 });
 
-test('when asking was in vain those that wait are told, and the next has leave', () => {
+test('after a failed request those that wait get an answer, and the next gets permission', () => {
   const { expired, renewed } = create();
   expired(1, 'a');
   expired(3, 'a');
@@ -89,7 +89,7 @@ test('when asking was in vain those that wait are told, and the next has leave',
   assert.deepEqual(expired(2, 'a'), [leave(2)]);
 });
 
-test('nobody is sent to a target that failed', () => {
+test('no thread is sent to a target that failed', () => {
   const { renewals, expired, renewed } = create();
   expired(1, 'a');
   renewed('c');
@@ -99,7 +99,7 @@ test('nobody is sent to a target that failed', () => {
   assert.deepEqual(expired(2, 'b'), [leave(2)]);
 });
 
-test('blobs have nothing to do with each other', () => {
+test('blobs are independent of each other', () => {
   const { renewals, expired, renewed } = create();
   renewals.expired({ blobUrl: 'http://registry/other', target: 'a', thread: 1 });
   assert.deepEqual(expired(2, 'a'), [{ ...leave(1), blobUrl: 'http://registry/other' }, leave(2)]);
