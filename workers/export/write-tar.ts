@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { headerAt, leastTarBytes } from '../../src/export/file-tree.js';
+import { FILE, headerAt, leastTarBytes } from '../../src/export/file-tree.js';
 import { openSpecialFile } from '../../src/export/output-files.js';
 import { requireSpace } from '../../src/files/disk-space.js';
 import { closeWritten, storageError, systemCode, writeFully } from '../../src/files/storage-error.js';
-import { digestOfBytes } from '../../src/format/digest.js';
+import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import type {
   ArchiveLayer,
@@ -16,14 +16,17 @@ import type {
   TreeRows,
   WriteArchiveResult,
   WriteArchiveTask,
+  WritePickedResult,
+  WritePickedTask,
   WriteTarResult,
   WriteTarTask,
 } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { paths, setup } from '../context.js';
+import { PackedParts, paths, setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
+import { ROWS_A_TURN } from './tree-directories.js';
 
 /** Writes the file system as one tar: headers from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
@@ -94,38 +97,63 @@ export async function writeArchive({ layers, documents }: WriteArchiveTask): Pro
 
 /** Writes a layer. Returns whether its bytes hash to the DiffID. */
 async function writeLayer({ diffId, extents }: ArchiveLayer, output: TarOutput): Promise<boolean> {
-  const hash = createHash('sha256');
-  const reader = new PackReader(paths);
-  try {
-    for (const block of reader.blocks(ExtentList.fromRows(extents))) {
-      hash.update(block);
-      await output.add(block);
-      count(setup.counters, 'written', block.length);
-    }
-  } finally {
-    reader.close();
-  }
-  return digestOfBytes(hash.digest()) === diffId;
+  const digest = await hashBlocks(ExtentList.fromRows(extents), async (block) => {
+    await output.add(block);
+    count(setup.counters, 'written', block.length);
+  });
+  return digest === diffId;
 }
 
 /** Writes a layer's tar to a file and hashes it. */
-export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerResult> {
+export async function exportLayer({ file, position, extents }: ExportLayerTask): Promise<ExportLayerResult> {
+  let at = position;
+  const digest = await hashBlocks(ExtentList.fromRows(extents), (block) => {
+    writeFully(file.fd, file.path, block, at);
+    at += block.length;
+    count(setup.counters, 'written', block.length);
+    return nextTurn();
+  });
+  return { digest };
+}
+
+/** Writes headers and padding of a tar to this thread's pack, and hashes the tar. */
+export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
+  const { extents, packs } = await packTree(tree, ExtentList.fromRows(contents));
+  const digest = await hashBlocks(extents, () => nextTurn());
+  return { digest, extents: extents.toRows(), packs: [...packs] };
+}
+
+async function packTree(tree: TreeRows, contents: ExtentList): Promise<PackedParts> {
+  const parts = new PackedParts();
+  let at = 0;
+  for (let row = 0; row < tree.count; row++) {
+    if (row % ROWS_A_TURN === 0) await nextTurn();
+    parts.add(headerAt(tree, row));
+    if (tree.type[row] !== FILE || tree.sizeBytes[row] === 0) continue;
+    const sizeBytes = tree.sizeBytes[row]!;
+    parts.flush();
+    parts.extents.append(contents.slice(at, at + sizeBytes));
+    at += sizeBytes;
+    parts.add(tarPadding(sizeBytes));
+  }
+  parts.add(TAR_END);
+  parts.flush();
+  return parts;
+}
+
+/** Reads extents block by block for `use`. Returns the digest of all bytes. */
+async function hashBlocks(extents: ExtentList, use: (block: Buffer) => Promise<void>): Promise<Digest> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
-  const { fd, path } = task.file;
   try {
-    let at = task.position;
-    for (const block of reader.blocks(ExtentList.fromRows(task.extents))) {
+    for (const block of reader.blocks(extents)) {
       hash.update(block);
-      writeFully(fd, path, block, at);
-      at += block.length;
-      count(setup.counters, 'written', block.length);
-      await nextTurn();
+      await use(block);
     }
   } finally {
     reader.close();
   }
-  return { digest: digestOfBytes(hash.digest()) };
+  return digestOfBytes(hash.digest());
 }
 
 const STDOUT: OpenFile = { fd: 1, path: 'the standard output' };

@@ -34,8 +34,7 @@ export class ContentChecker implements SpanChecker {
   /** The first unit that has not ended yet. */
   readonly #unit: UnitCursor;
   readonly #computes: boolean;
-  /** The hash of a unit that began in an earlier piece. */
-  #running: Hash | undefined;
+  readonly #hash = new RunningHash();
 
   constructor(task: FetchSpanTask) {
     this.#unit = new UnitCursor(task.table, task.tarStart, task.tarEnd);
@@ -69,16 +68,9 @@ export class ContentChecker implements SpanChecker {
   /** Returns the digest of the unit if it ends in this piece. */
   #digest(bytes: Buffer, tarStart: number, tarEnd: number): Buffer | undefined {
     const unit = this.#unit;
-    const ends = unit.tarEnd <= tarEnd;
     const from = Math.max(unit.tarStart - tarStart, 0);
     const part = bytes.subarray(from, Math.min(unit.tarEnd, tarEnd) - tarStart);
-    if (ends && unit.tarStart >= tarStart) return hash('sha256', part, 'buffer');
-    this.#running ??= createHash('sha256');
-    this.#running.update(part);
-    if (!ends) return undefined;
-    const digest = this.#running.digest();
-    this.#running = undefined;
-    return digest;
+    return this.#hash.add(part, unit.tarEnd <= tarEnd);
   }
 }
 
@@ -94,6 +86,22 @@ function wrongUnit(unit: UnitCursor, digest: Buffer): WrongBytes {
     actual,
     problem: `content ${content} has the digest ${actual}, not ${expected}`,
   };
+}
+
+/** Hashes units one after the other, each of one or more parts. */
+export class RunningHash {
+  #hash: Hash | undefined;
+
+  /** Adds a part of the unit. Returns the digest if it is the last one. */
+  add(part: Buffer, isLast: boolean): Buffer | undefined {
+    if (isLast && this.#hash === undefined) return hash('sha256', part, 'buffer');
+    this.#hash ??= createHash('sha256');
+    this.#hash.update(part);
+    if (!isLast) return undefined;
+    const digest = this.#hash.digest();
+    this.#hash = undefined;
+    return digest;
+  }
 }
 
 /** Room for the first rows: a piece of 1 MiB has about 30 files. */

@@ -1,11 +1,11 @@
-import { createHash, type Hash, hash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { lastAtMost } from '../../src/format/arrays.js';
 import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../../src/format/digest.js';
 import { cutPoints, type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
 import type { ContentLocation, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
-import { type CheckedPiece, ContentList, type SpanChecker } from './content-checker.js';
+import { type CheckedPiece, ContentList, RunningHash, type SpanChecker } from './content-checker.js';
 
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
 
@@ -23,7 +23,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
   #done = 0;
   /** Its chunk, or -1 if it has no chunk rows. */
   #chunk = -1;
-  #hash: Hash | undefined;
+  readonly #hash = new RunningHash();
   /** The pack offset of the unit (content or chunk) being read. */
   #unitStart = -1;
   /**
@@ -113,7 +113,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
         if (this.#content !== undefined && this.#done === 0) this.#content.packStart = this.#unitStart;
       }
       this.#content?.hash.update(bytes);
-      const digest = this.#digest(bytes, this.#done + bytes.length === end);
+      const digest = this.#hash.add(bytes, this.#done + bytes.length === end);
       this.#done += bytes.length;
       at += bytes.length;
       if (digest === undefined) continue;
@@ -149,17 +149,6 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     const isLast = this.#chunk + 1 === table.chunkFirst[row + 1];
     const end = isLast ? size : table.chunkTarStart[this.#chunk + 1]! - table.tarStart[row]!;
     return { start, end, digests: table.chunkDigests, digestRow: this.#chunk };
-  }
-
-  /** Returns the digest of the unit if these are its last bytes. */
-  #digest(bytes: Buffer, last: boolean): Buffer | undefined {
-    if (last && this.#hash === undefined) return hash('sha256', bytes, 'buffer');
-    this.#hash ??= createHash('sha256');
-    this.#hash.update(bytes);
-    if (!last) return undefined;
-    const digest = this.#hash.digest();
-    this.#hash = undefined;
-    return digest;
   }
 
   #prove(digest: Uint8Array, end: number): void {
