@@ -114,7 +114,6 @@ class BlobCopies {
     return missing;
   }
 
-  /** The maximum size of a request when so many bytes are missing. */
   #maxBytes(fetchBytes: number): number {
     const share = fetchBytes / (this.#context.settings.connections * RANGES_PER_CONNECTION);
     return Math.round(Math.min(MAX_RANGE_BYTES, Math.max(MIN_RANGE_BYTES, share)));

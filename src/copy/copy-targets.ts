@@ -273,16 +273,9 @@ function openPart(
 function findPart(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
   if (wrapFsError(`stat ${part}`, () => statName(part)) === undefined) return undefined;
   const left = wrapFsError(`open ${part}`, () => findOwnFile(part, owner));
-  if (left === undefined || ranges.find() === undefined) throw foreignPart(part);
-  return left;
-}
-
-/**
- * A copy begins its journal before it creates the file. Other programs, too, name downloads
- * `FILE.part`.
- */
-function foreignPart(part: string): PullError {
-  return new PullError('option-malformed', `${part} exists, and is not from an earlier copy`, {
+  // A copy begins its journal before it creates the file. Other programs, too, name downloads so.
+  if (left !== undefined && ranges.find() !== undefined) return left;
+  throw new PullError('option-malformed', `${part} exists, and is not from an earlier copy`, {
     hint: 'move it away, or name another file',
   });
 }

@@ -137,7 +137,6 @@ class Copy {
     return source;
   }
 
-  /** Requests the sizes that descriptors omit. */
   async #withSizes(source: CopySource): Promise<CopySource> {
     const blobs = [...source.blobs.values()];
     if (!blobs.some(leavesSizeOut)) return source;

@@ -3,17 +3,13 @@ import { removeFileSync } from '../files/atomic-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/guarded-directory.js';
 import { readBytes } from '../files/open-file.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
+import type { BlobRange } from '../format/arrays.js';
 
 /**
  * Ranges beyond are fetched again. A line is at most 30 bytes and stands for 1 MiB as a rule, for 2
  * TB together. If 16 slow connections add lines twice a second, it lasts for 19 hours.
  */
 const MAX_JOURNAL_BYTES = 64 * 2 ** 20;
-
-interface FileRange {
-  readonly start: number;
-  readonly end: number;
-}
 
 /**
  * The ranges that have been written to an unfinished file: one a line, after a first line with the
@@ -44,7 +40,7 @@ export class RangeJournal {
    * The ranges of the journal, if its key is the same, in the order of writing.
    * @throws PullError as `storageError`
    */
-  read(): FileRange[] {
+  read(): BlobRange[] {
     const file = this.find();
     if (file === undefined) return [];
     const read = (fd: number) => readBytes(fd, Math.min(fstatSync(fd).size, MAX_JOURNAL_BYTES));
@@ -73,14 +69,14 @@ export class RangeJournal {
  * Adds a written range to a journal. Safe for several threads: a line is one appending write.
  * @throws PullError as `storageError`
  */
-export function noteRange(journal: OwnFile, { start, end }: FileRange): void {
+export function noteRange(journal: OwnFile, { start, end }: BlobRange): void {
   const flags = constants.O_WRONLY | constants.O_APPEND;
   wrapFsError(`write ${journal.path}`, () =>
     withOwnFile(journal, flags, (fd) => writeSync(fd, `${start} ${end}\n`)),
   );
 }
 
-function parseLine(line: string): FileRange[] {
+function parseLine(line: string): BlobRange[] {
   const match = /^(\d{1,16}) (\d{1,16})$/.exec(line);
   if (match === null) return [];
   const [start, end] = [Number(match[1]), Number(match[2])];

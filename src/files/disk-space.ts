@@ -23,7 +23,6 @@ const MIN_UNCHECKED_BYTES = 64 * 1024;
  */
 const UNCHECKED_SHARE = 1 / 16;
 
-/** Returns the reserve of a file system of `totalBytes`. */
 function reserveBytes(totalBytes: number): number {
   return Math.min(MAX_RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE));
 }

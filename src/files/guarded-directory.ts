@@ -205,7 +205,6 @@ export function makeDirectory(path: string, mode?: number): string | undefined {
   }
 }
 
-/** Returns the path itself or its nearest existing parent. */
 function nearest(path: string): string {
   return existsSync(path) || path === dirname(path) ? path : nearest(dirname(path));
 }

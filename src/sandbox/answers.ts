@@ -1,3 +1,4 @@
+import type { BlobRange } from '../format/arrays.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { type Body, bodySizeBytes } from './body.js';
 import type { FaultAction } from './faults.js';
@@ -151,7 +152,7 @@ export interface Transmission {
    */
   readonly cut: { readonly how: 'close' | 'stall'; readonly beforeHeaders: boolean } | undefined;
   /** The satisfiable range of the request, before the fault is applied. */
-  readonly requested: ByteRange | undefined;
+  readonly requested: BlobRange | undefined;
 }
 
 /** Applies the range of a request and then a fault to an answer. */
@@ -194,8 +195,8 @@ export function shapeAnswer(
 
 function rangeToSend(
   action: FaultAction | undefined,
-  requested: ByteRange | undefined,
-): ByteRange | undefined {
+  requested: BlobRange | undefined,
+): BlobRange | undefined {
   if (action === undefined || requested === undefined) return requested;
   if ('ignoreRange' in action) return undefined;
   return 'shortRange' in action
@@ -203,7 +204,7 @@ function rangeToSend(
     : requested;
 }
 
-function statedRange(action: FaultAction | undefined, range: ByteRange, sizeBytes: number): string {
+function statedRange(action: FaultAction | undefined, range: BlobRange, sizeBytes: number): string {
   return action !== undefined && 'wrongContentRange' in action
     ? action.wrongContentRange
     : contentRange(range, sizeBytes);
@@ -230,12 +231,6 @@ function cutOf(action: FaultAction | undefined): { how: 'close' | 'stall'; bytes
   return undefined;
 }
 
-/** Bytes [start, end) of a body. */
-interface ByteRange {
-  readonly start: number;
-  readonly end: number;
-}
-
 const SINGLE_RANGE = /^bytes=(\d{0,15})-(\d{0,15})$/;
 
 /**
@@ -246,7 +241,7 @@ const SINGLE_RANGE = /^bytes=(\d{0,15})-(\d{0,15})$/;
 export function parseRange(
   header: string | undefined,
   sizeBytes: number,
-): ByteRange | 'unsatisfiable' | undefined {
+): BlobRange | 'unsatisfiable' | undefined {
   const parts = header === undefined ? null : SINGLE_RANGE.exec(header);
   if (parts === null) return undefined;
   const [, first = '', last = ''] = parts;
@@ -265,6 +260,6 @@ export function parseRange(
  * Returns the Content-Range of a range in a body of `sizeBytes` (RFC 9110, 14.4), whose end is
  * inclusive.
  */
-export function contentRange(range: ByteRange, sizeBytes: number): string {
+export function contentRange(range: BlobRange, sizeBytes: number): string {
   return `bytes ${range.start}-${range.end - 1}/${sizeBytes}`;
 }

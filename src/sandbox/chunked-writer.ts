@@ -12,15 +12,6 @@ import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
 import { FrameQueue, TarMeter, TextSpool, type WrittenLayer } from './layer-writer.js';
 import { type TarHandler, TarReader } from './tar-reader.js';
 
-/** A layer with counts of its TOC. */
-export interface ChunkedLayer extends WrittenLayer {
-  readonly entryCount: number;
-  /** Files with content. */
-  readonly contentCount: number;
-  /** TOC entries of type `chunk`. */
-  readonly chunkCount: number;
-}
-
 /**
  * Writes a tar as zstd:chunked, as containers/storage does: a frame for the headers between two
  * contents and one for each chunk, then TOC, tar-split (if the dialect has one) and footer in
@@ -34,7 +25,7 @@ export async function writeChunkedLayer(
   write: (bytes: Buffer) => void,
   onProgress: (doneBytes: number) => void,
   dialect = CURRENT_DIALECT,
-): Promise<ChunkedLayer> {
+): Promise<WrittenLayer> {
   const queue = new FrameQueue(write);
   const state = new LayerState(queue, dialect);
   const reader = new TarReader(state);
@@ -49,15 +40,7 @@ export async function writeChunkedLayer(
   state.flushHeaders();
   await queue.drained();
   const annotations = await writeTables(state, queue.offsetBytes, write, dialect);
-  const { entryCount, contentCount, chunkCount } = state;
-  return {
-    diffId: meter.diffId(),
-    tarBytes: meter.tarBytes,
-    entryCount,
-    contentCount,
-    chunkCount,
-    annotations,
-  };
+  return { diffId: meter.diffId(), tarBytes: meter.tarBytes, annotations };
 }
 
 /** Turns the events of the tar reader into frames and JSON lines. */
@@ -66,15 +49,14 @@ class LayerState implements TarHandler {
   readonly #queue: FrameQueue;
   readonly #zeroTimes: boolean;
   readonly #toc = new TextSpool();
+  /** Whether the TOC has no entry yet. */
+  #isEmpty = true;
   #headers: Buffer[] = [];
   #headerBytes = 0;
   #entry: TarEntry | undefined;
   #contentLeft = 0;
   #frames: ContentFrames | undefined;
   #crc = new Crc64();
-  entryCount = 0;
-  contentCount = 0;
-  chunkCount = 0;
 
   constructor(queue: FrameQueue, { tarSplitDigest, zeroTimes }: ChunkedDialect) {
     this.tarSplit = tarSplitDigest === undefined ? undefined : new TarSplitText();
@@ -85,9 +67,7 @@ class LayerState implements TarHandler {
   entry(entry: TarEntry, contentBytes: number, raw: Buffer): void {
     tocType(entry);
     this.trailer(raw);
-    this.entryCount += 1;
     if (contentBytes > 0) {
-      this.contentCount += 1;
       this.flushHeaders();
       this.#entry = entry;
       this.#contentLeft = contentBytes;
@@ -127,27 +107,19 @@ class LayerState implements TarHandler {
   }
 
   #tocEntry(entry: TarEntry, frames: ContentFrames | undefined): void {
-    const content = frames?.toc;
-    this.chunkCount += Math.max(0, (content?.chunks.length ?? 0) - 1);
-    this.#toc.add(this.#separator() + tocText(entry, content, this.#zeroTimes));
+    this.#toc.add(this.#isEmpty ? '{"version":1,"entries":[' : ',');
+    this.#isEmpty = false;
+    this.#toc.add(tocText(entry, frames?.toc, this.#zeroTimes));
   }
 
   /** Returns the complete TOC; `end` follows its entries. */
   endToc(end: string): Buffer {
-    this.#toc.add(this.entryCount === 0 ? '{"version":1,"entries":null' : ']');
+    this.#toc.add(this.#isEmpty ? '{"version":1,"entries":null' : ']');
     this.#toc.add(end);
     return this.#toc.toBuffer();
   }
-
-  #isFirst = true;
-  #separator(): string {
-    if (!this.#isFirst) return ',';
-    this.#isFirst = false;
-    return '{"version":1,"entries":[';
-  }
 }
 
-/** Writes TOC, tar-split and footer after the frames and returns the layer's annotations. */
 async function writeTables(
   state: LayerState,
   dataEnd: number,

@@ -223,7 +223,6 @@ export class ContentFrames {
     }
   }
 
-  /** Queues a frame of the bytes up to `end`. */
   #frame(end: number): void {
     const raw = this.#shift(end - this.#start);
     this.#start = end;
@@ -244,7 +243,6 @@ export class ContentFrames {
     });
   }
 
-  /** Removes and returns the first `count` bytes. */
   #shift(count: number): Buffer {
     const parts: Buffer[] = [];
     let remaining = count;

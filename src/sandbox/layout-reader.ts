@@ -34,7 +34,8 @@ export interface LayoutReader {
 const HINT = 'repair the layout, or write it again with skopeo copy';
 
 const MEDIA_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,150}$/;
-const REF_NAME = 'org.opencontainers.image.ref.name';
+/** The annotation of a tag (OCI image-spec, annotations.md). */
+export const REF_NAME = 'org.opencontainers.image.ref.name';
 
 type Json = Record<string, unknown>;
 

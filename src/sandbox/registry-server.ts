@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PullError } from '../format/error.js';
 import { createLink } from './body.js';
-import { createGatekeeper, type Registry, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
+import { createGatekeeper, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
 import { createFaults, type FaultRule } from './faults.js';
 import { openLayout } from './layout-reader.js';
 import { createHosts, type RequestRecord, type ServerState, serveRequest } from './serve-request.js';
@@ -52,13 +52,31 @@ const KEEP_ALIVE_MS = 120_000;
  *   `metadata-malformed` for a malformed index.json
  */
 export async function startRegistry(options: RegistryOptions): Promise<SandboxRegistry> {
-  const { faults = [], host = '127.0.0.1' } = options;
+  const { faults = [], host = '127.0.0.1', names = [], requireToken, rateBytes } = options;
   const layout = openLayout(options.layout);
   const nextFault = createFaults(faults);
   const main = await listen(options.port ?? 0, host);
   const redirects = faults.some(({ action }) => 'redirect' in action);
   const signed = redirects ? await listen(0, host) : undefined;
-  const state = createState(options, { layout, nextFault, signedPort: signed?.port });
+  const state: ServerState = {
+    registry: {
+      layout,
+      nextFault,
+      signedPort: signed?.port,
+      gatekeeper: createGatekeeper(),
+      requireToken,
+      tokenLifeMs: tokenLifeMs(requireToken, faults),
+    },
+    hosts: createHosts([host, ...names]),
+    records: [],
+    recordBytes: 0,
+    connections: new WeakMap(),
+    connectionCount: 0,
+    latencyMs: options.latencyMs ?? 0,
+    ratePerConnectionBytes: options.ratePerConnectionBytes,
+    sharedLinks: rateBytes === undefined ? [] : [createLink(rateBytes)],
+    onRequest: options.onRequest,
+  };
   main.server.on('request', (message, response) => void serveRequest(state, false, message, response));
   signed?.server.on('request', (message, response) => void serveRequest(state, true, message, response));
   const name = `${host.includes(':') ? `[${host}]` : host}:${main.port}`;
@@ -69,30 +87,6 @@ export async function startRegistry(options: RegistryOptions): Promise<SandboxRe
     close: async () => {
       await Promise.all([main, signed].map((listener) => listener && closeServer(listener.server)));
     },
-  };
-}
-
-function createState(
-  options: RegistryOptions,
-  opened: Pick<Registry, 'layout' | 'nextFault' | 'signedPort'>,
-): ServerState {
-  const { faults = [], requireToken, rateBytes } = options;
-  return {
-    registry: {
-      ...opened,
-      gatekeeper: createGatekeeper(),
-      requireToken,
-      tokenLifeMs: tokenLifeMs(requireToken, faults),
-    },
-    hosts: createHosts([options.host ?? '127.0.0.1', ...(options.names ?? [])]),
-    records: [],
-    recordBytes: 0,
-    connections: new WeakMap(),
-    connectionCount: 0,
-    latencyMs: options.latencyMs ?? 0,
-    ratePerConnectionBytes: options.ratePerConnectionBytes,
-    sharedLinks: rateBytes === undefined ? [] : [createLink(rateBytes)],
-    onRequest: options.onRequest,
   };
 }
 

@@ -201,7 +201,6 @@ function directoryNames(layer: number, fileCount: number, prng: Prng): string[] 
   return [...names].sort();
 }
 
-/** Returns a file's name, which its index makes unique. */
 function fileName(kind: 'text' | 'noise', index: number, prng: Prng): string {
   const endings = kind === 'text' ? TEXT_ENDINGS : NOISE_ENDINGS;
   return `${randomWord(prng)}-${index.toString(36)}${endings[prng.below(endings.length)]!}`;

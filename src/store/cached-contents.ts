@@ -166,7 +166,6 @@ export class CachedContents {
     }
   }
 
-  /** Returns the offset of the first slot to search for a key. */
   #first(key: number): number {
     return Math.floor((key / 2 ** 32) * (this.#slots.length / SLOT_WORDS)) * SLOT_WORDS;
   }

@@ -110,7 +110,6 @@ function movedRecords(
   return { records, stated };
 }
 
-/** Returns the copied parts of the bad runs at their new offsets. */
 function movedBadRuns(bad: Runs, runs: Runs, starts: NewOffsets): PackRun[] {
   const moved: PackRun[] = [];
   for (let i = 0; i < bad.length; i += 2) {

@@ -102,7 +102,6 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
   return [...parts, ...lostParts(paths, rows)].sort((a, b) => a.start - b.start);
 }
 
-/** Marks runs as bad, unless the store is full or this user cannot write to it. */
 function markBadIfWritable(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
   if (runs.length === 0) return;
   try {
@@ -112,7 +111,6 @@ function markBadIfWritable(paths: StorePaths, id: PackId, runs: readonly PackRun
   }
 }
 
-/** Returns the extents whose pack is gone. */
 function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>): TarPart[] {
   return [...rows]
     .filter(([id]) => statFile(packPath(paths, id)) === undefined)

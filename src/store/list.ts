@@ -99,7 +99,6 @@ function cachedExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | u
   return extents;
 }
 
-/** Returns the runs that at least two images use, by pack. */
 function sharedByImages(images: readonly ReadonlyMap<PackId, Runs>[]): Map<PackId, Runs> {
   const packs = new Set(images.flatMap((runs) => [...runs.keys()]));
   return new Map([...packs].map((id) => [id, sharedRuns(images.flatMap((runs) => runs.get(id) ?? []))]));

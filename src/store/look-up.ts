@@ -173,7 +173,6 @@ class Search {
   }
 }
 
-/** Returns one table with the rows of all groups. */
 function tableOf(groups: readonly RequestedDigests[]): DigestTable {
   const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
   const digests = new Uint8Array(rows * DIGEST_BYTES);
@@ -217,12 +216,6 @@ interface Candidate {
   readonly isIntact: () => boolean;
 }
 
-/** A candidate without its first bytes, which an earlier one has. */
-interface Chosen {
-  readonly candidate: Candidate;
-  readonly skipBytes: number;
-}
-
 /**
  * Chooses valid candidates that do not overlap. Of those with the same start, prefers sealed and
  * then long ones; trims raw ones that overlap earlier ones. Reads the bytes only of candidates that
@@ -236,7 +229,8 @@ function choosePieces(candidates: Candidate[]): ResumedPieces {
       Number(b.sealed) - Number(a.sealed) ||
       b.piece.blobLength - a.piece.blobLength,
   );
-  const chosen: Chosen[] = [];
+  /** Candidates without their first bytes, which earlier ones have. */
+  const chosen: { readonly candidate: Candidate; readonly skipBytes: number }[] = [];
   let blob = -1;
   let end = 0;
   for (const candidate of candidates) {

@@ -91,7 +91,6 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   counts.rewrittenPacks = await rewritePacks(paths, worthRewriting(packs, needed, sweep), records, sweep);
 }
 
-/** Deletes invalid and unfinished image records. */
 async function sweepImages(paths: StorePaths, sweep: Sweep, images: readonly ImageRecord[]): Promise<void> {
   const known = new Set(
     images.map(({ reference, platform }) => basename(imageRecordPath(paths, reference, platform))),
@@ -113,14 +112,12 @@ async function sweepLayers(paths: StorePaths, sweep: Sweep, images: readonly Ima
   return sweep.files(paths.layers, (name) => !kept.has(name));
 }
 
-/** Deletes blobs that no image names; returns how many. */
 async function sweepBlobs(paths: StorePaths, sweep: Sweep, images: readonly ImageRecord[]): Promise<number> {
   const named = images.flatMap(({ manifestDigest, configDigest }) => [manifestDigest, configDigest]);
   const kept = new Set(named.map(digestHex));
   return sweep.files(paths.blobs, (name) => !kept.has(name));
 }
 
-/** Returns the remaining layer records, whether their layers are cached or not. */
 function keptRecords(paths: StorePaths): KeptRecord[] {
   return listLayerFiles(paths).flatMap((file) => {
     const record = readRecordFile(file.path, file.diffId);

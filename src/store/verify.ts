@@ -67,7 +67,6 @@ export async function verifyStore(
   };
 }
 
-/** Returns the references of the images with each DiffID. */
 function imagesOf(paths: StorePaths): Map<Digest, string[]> {
   const images = new Map<Digest, string[]>();
   for (const { reference, diffIds } of listImageRecords(paths)) {

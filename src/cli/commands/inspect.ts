@@ -30,7 +30,6 @@ export async function runPlan([image = '']: readonly string[], options: OptionVa
   return 0;
 }
 
-/** Inspects an image with the options of the command line and shows warnings on stderr. */
 async function inspect(image: string, options: OptionValues): Promise<ImageInspection> {
   const renderer = await createRenderer(options);
   try {
@@ -131,7 +130,6 @@ function asObject(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
-/** The beginning of a digest, enough to recognize it. */
 function shortDigest(digest: string): string {
   return digest.slice('sha256:'.length, 'sha256:'.length + 12);
 }

@@ -28,7 +28,6 @@ export async function runServe(words: readonly string[], options: OptionValues):
   return untilStopped(registry);
 }
 
-/** Waits for a signal; returns its exit code. */
 async function untilStopped(registry: SandboxRegistry): Promise<number> {
   const exitCode = await new Promise<number>((resolve) => {
     process.once('SIGINT', () => resolve(130));
@@ -38,7 +37,6 @@ async function untilStopped(registry: SandboxRegistry): Promise<number> {
   return exitCode;
 }
 
-/** The directory of `oci:DIR`. */
 function layoutPath(text: string): string {
   const [, path] = /^oci:(.+)$/s.exec(text) ?? [];
   if (path === undefined) {

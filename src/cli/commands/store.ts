@@ -29,13 +29,11 @@ interface StoreArguments {
   readonly olderThanMs: number | undefined;
 }
 
-/** Runs an action; returns its exit code. */
-type StoreAction = (given: StoreArguments) => Promise<number>;
-
 interface ActionSpec {
   readonly image: 'required' | 'optional' | 'none';
   readonly olderThan?: true;
-  readonly run: StoreAction;
+  /** Returns the exit code. */
+  readonly run: (given: StoreArguments) => Promise<number>;
 }
 
 const ACTIONS: Readonly<Record<string, ActionSpec>> = {
@@ -87,7 +85,7 @@ function timeText(iso: string): string {
 }
 
 /** `zpull store ls`: prints the images and what interrupted pulls left. */
-export async function runList({ store, json, warn }: StoreArguments): Promise<number> {
+async function runList({ store, json, warn }: StoreArguments): Promise<number> {
   const incomplete = (image: string, platform: string) => {
     process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not complete any more\n`);
     process.stderr.write('hint: pull it again: zpull fetches only what is missing\n');
@@ -109,7 +107,7 @@ export async function runList({ store, json, warn }: StoreArguments): Promise<nu
 }
 
 /** `zpull store prune`: prints what it freed. */
-export async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
+async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
   const result = await pruneStore({ store, warn, ...(olderThanMs !== undefined && { olderThanMs }) });
   const { freedBytes, removedLayers, removedPacks, removedBlobs, rewrittenPacks, stoppedBy } = result;
   if (json) {
@@ -131,7 +129,7 @@ export async function runPrune({ store, olderThanMs, json, warn }: StoreArgument
 }
 
 /** `zpull store rm IMAGE`: prints the digest of each platform's image that it removed. */
-export async function runRemove({ store, image, json, warn }: StoreArguments): Promise<number> {
+async function runRemove({ store, image, json, warn }: StoreArguments): Promise<number> {
   const removed = await removeImage({ store, warn, image: image! });
   if (json) process.stdout.write(jsonLine({ removed }));
   else for (const { digest, platform } of removed) process.stdout.write(`${digest} ${printable(platform)}\n`);
@@ -139,7 +137,7 @@ export async function runRemove({ store, image, json, warn }: StoreArguments): P
 }
 
 /** `zpull store verify [IMAGE]`: prints damaged layers. */
-export async function runVerify({ store, image, json, warn }: StoreArguments): Promise<number> {
+async function runVerify({ store, image, json, warn }: StoreArguments): Promise<number> {
   const result = await untilSignal((signal) =>
     verifyStore({ store, warn, signal, ...(image !== undefined && { image }) }),
   );

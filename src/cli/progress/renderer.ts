@@ -79,7 +79,6 @@ export function createJsonRenderer(stream: NodeJS.WritableStream, { debug }: Dis
   };
 }
 
-/** Prints warnings and nothing else. */
 function createWarningRenderer(stream: NodeJS.WritableStream, display: DisplayOptions): Renderer {
   return {
     onEvent: (event) => {
@@ -150,13 +149,11 @@ function reuse(result: PullResult | CopyResult): string {
   return `reused ${reused} of ${formatBytes(result.layers.reduce((sum, layer) => sum + layer.tarBytes, 0))}`;
 }
 
-/** A line on what an interrupted pull left; undefined when there is nothing. */
 function foundLine(event: PullEvent & { event: 'planned' }): string | undefined {
   const { resumeBytes } = event;
   return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of an interrupted pull` : undefined;
 }
 
-/** A line that names the manifest chosen from an index; undefined where there was no index. */
 function chosenLine(event: PullEvent & { event: 'resolved' }): string | undefined {
   const { indexDigest, digest, platform } = event;
   return indexDigest === undefined

@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
 import { TAR_END, type TarItem, tarHeader } from '../../../src/format/tar-writer.js';
-import { type ChunkedLayer, Crc64, writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
+import { Crc64, writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
+import type { WrittenLayer } from '../../../src/sandbox/layer-writer.js';
 import { createPrng } from '../../../src/sandbox/sample-content.js';
 import { cutUp, decodeLayer, fixtureLayers } from '../../support/chunked-layers.js';
 
@@ -18,7 +19,7 @@ const FILE: TarItem = {
   mtimeNanos: 0,
 };
 
-async function write(pieces: readonly Buffer[]): Promise<{ layer: ChunkedLayer; blob: Buffer }> {
+async function write(pieces: readonly Buffer[]): Promise<{ layer: WrittenLayer; blob: Buffer }> {
   const written: Buffer[] = [];
   const layer = await writeChunkedLayer(
     pieces,
@@ -56,7 +57,6 @@ test('every content and every chunk is at its offset in the TOC', async () => {
     const { layer, blob } = await write([fixture.tar]);
     const entries = JSON.parse((await decodeLayer(blob, layer.annotations)).toc).entries;
     let last = { endOffset: 0 };
-    let contents = 0;
     for (const [row, entry] of entries.entries()) {
       if (entry.digest !== undefined) {
         const content = await decompress(blob.subarray(entry.offset, entry.endOffset));
@@ -64,7 +64,6 @@ test('every content and every chunk is at its offset in the TOC', async () => {
         assert.equal(sha256(content), entry.digest);
         assert.ok(entry.offset > last.endOffset, 'headers lie between contents');
         last = entry;
-        contents += 1;
       }
       if (entry.chunkDigest !== undefined) {
         const next = entries[row + 1];
@@ -74,12 +73,6 @@ test('every content and every chunk is at its offset in the TOC', async () => {
         assert.equal(sha256(chunk), entry.chunkDigest);
       }
     }
-    assert.equal(
-      layer.entryCount,
-      entries.filter((entry: { type: string }) => entry.type !== 'chunk').length,
-    );
-    assert.equal(layer.chunkCount, entries.length - layer.entryCount);
-    assert.equal(layer.contentCount, contents);
   }
 });
 
