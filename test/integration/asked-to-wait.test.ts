@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { blobsImage, copyBlobs } from '../support/blobs.js';
 import { startSandbox } from '../support/sandbox.js';
 
-test('what one request is told to wait, no request of any thread and connection asks before', async (t) => {
+test('a wait asked of one request holds for the requests of all threads and connections', async (t) => {
   // Two threads fetch so much; the small ones are more requests than three connections can make in the second.
   const small = Array.from({ length: 60 }, (_, i) => 1000 + i);
   const image = await blobsImage(t, ...small, 9 * 2 ** 20);

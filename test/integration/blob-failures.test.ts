@@ -22,7 +22,7 @@ interface Row {
 }
 
 const ROWS: Readonly<Record<string, Row>> = {
-  'a body that breaks off is gone on with from the first byte not received': {
+  'a body that breaks off is continued at the first byte not received': {
     answers: [{ closeAfterBytes: 30_000 }],
     asked: '206@0 206@30000',
     misses: 'HOST broke off the connection',
@@ -32,12 +32,12 @@ const ROWS: Readonly<Record<string, Row>> = {
     asked: '500 206@0',
     misses: 'HOST answers 500',
   },
-  'a body that breaks off on a kept connection is a miss': {
+  'a body that breaks off on a reused connection is a miss': {
     answers: [SHORT, { closeAfterBytes: 5 }],
     asked: '206@0 206@20000 206@20005',
     misses: 'HOST broke off the connection',
   },
-  'no answer in time on a kept connection is a miss': {
+  'no response in time on a reused connection is a miss': {
     answers: [SHORT, { stallAfterBytes: 0 }],
     asked: '206@0 0@20000 206@20000',
     misses: 'HOST did not begin to answer in time',
@@ -47,11 +47,11 @@ const ROWS: Readonly<Record<string, Row>> = {
     asked: '307 206@0',
     misses: 'cannot connect to SILENT in time',
   },
-  'three tokens in a row that are refused when they are new are none': {
+  'three tokens in a row that are refused when they are new are no miss': {
     answers: [REFUSED, REFUSED, REFUSED],
     asked: '401 401 401 206@0',
   },
-  'tokens that are refused now and then are none, however often': {
+  'tokens that are refused now and then are no miss, however often': {
     answers: [REFUSED, SHORT, REFUSED, REFUSED, SHORT, REFUSED],
     asked: '401 206@0 401 401 206@20000 401 206@40000',
   },
@@ -117,11 +117,11 @@ async function assertBothAskWithout(t: TestContext): Promise<void> {
   for (const digest of image.digests) assert.equal(told(asksFor(registry, digest)), '416 200');
 }
 
-test('a blob comes whole after what happened to its requests', { concurrency: true }, async (t) => {
+test('a blob is complete after failures of its requests', { concurrency: true }, async (t) => {
   await Promise.all([
     t.test('of each kind', assertRows),
-    t.test('where a kept connection dies before an answer, once without a miss', assertForgiven),
-    t.test('where ranges are ignored and the first whole response breaks off', assertWholeGoesOn),
-    t.test('where a range is refused while another one finds that out', assertBothAskWithout),
+    t.test('where a reused connection dies before a response, once without a miss', assertForgiven),
+    t.test('where ranges are ignored and the first full response breaks off', assertWholeGoesOn),
+    t.test('where two ranges are refused at the same time', assertBothAskWithout),
   ]);
 });

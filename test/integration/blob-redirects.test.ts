@@ -20,7 +20,7 @@ function told(asks: readonly RequestRecord[]): string {
 }
 
 describe('blobs that lie elsewhere', { concurrency: true }, () => {
-  test('each hop of a range has a line, and what is asked for again says why, without any secret', async (t) => {
+  test('each hop of a range is logged, a retry with its reason, without any secret', async (t) => {
     const image = await blobsImage(t, BYTES);
     const digest = image.digests[0]!;
     const blob = `/v2/x/blobs/${digest}`;
@@ -60,7 +60,7 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
     );
   });
 
-  test('a storage that is gone is a miss, and the registry names another', async (t) => {
+  test('a storage that does not answer is a miss, and the registry names another', async (t) => {
     const image = await blobsImage(t, BYTES);
     const { layout } = image;
     const digest = image.digests[0]!;
@@ -80,7 +80,7 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
     assert.deepEqual(asks, ['307 307', '206', '206']);
   });
 
-  test('a redirect back to the registry brings no token along, and storage may be at more places than are kept connected', async (t) => {
+  test('a redirect back to the registry carries no token, and more storage hosts than are kept connected may serve a blob', async (t) => {
     const hosts = Array.from({ length: 20 }, (_, i) => `127.0.0.${i + 1}`);
     const image = await blobsImage(t, ...hosts.map((_, i) => 1000 + i), BYTES);
     const { layout } = image;
@@ -121,7 +121,7 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
     assert.equal(waited, false);
   });
 
-  test('who waits for a new signed URL goes on when asking for it fails, and when the registry serves the blob itself', {
+  test('ranges that wait for a new signed URL continue when the request for it fails, and when the registry serves the blob itself', {
     timeout: 30_000,
   }, async (t) => {
     // Ten ranges, which two threads fetch.

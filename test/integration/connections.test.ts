@@ -24,7 +24,7 @@ test('answers with 20 KB of headers are read, by the main thread and by workers'
 });
 
 test(
-  'a server with old TLS only, and one that wants a client certificate, are told with what helps',
+  'a server with old TLS only, and one that requires a client certificate, are reported with a hint',
   NEEDS_OPENSSL,
   async (t) => {
     const { host } = await startSandbox(t);
@@ -76,7 +76,7 @@ for (const [other, isSilent] of [
   ['one where nobody listens', false],
   ['one that never answers', true],
 ] as const) {
-  test(`of a slow address and ${other}, the slow one is found, although it has a quarter of a second at first`, async (t) => {
+  test(`of a slow address and ${other}, the slow one is connected to, although the first try gives it a quarter of a second`, async (t) => {
     nameFor(t, '127.0.0.1', '127.0.0.2');
     const { port, answer } = await slowServer(t, '127.0.0.1');
     if (isSilent) await slowServer(t, '127.0.0.2', port);
@@ -104,7 +104,7 @@ for (const [other, isSilent] of [
   });
 }
 
-test('a connection that does not stand in time is given up, by the main thread and by workers', async (t) => {
+test('a connection that is not established in time is given up, by the main thread and by workers', async (t) => {
   nameFor(t, '127.0.0.1', '127.0.0.2');
   const { port } = await slowServer(t, '127.0.0.1');
   await slowServer(t, '127.0.0.2', port);

@@ -19,7 +19,7 @@ async function withHttpStorage(t: TestContext): Promise<string> {
 }
 
 test(
-  'a storage in http behind https is refused with a hint, and followed where the option allows it',
+  'a redirect from https to http storage is refused with a hint, and followed where the option allows it',
   NEEDS_OPENSSL,
   async (t) => {
     const image = `${await withHttpStorage(t)}/x:chunked-v1`;
@@ -42,7 +42,7 @@ test(
 );
 
 test(
-  'a storage in http gets no credentials, and is believed for nothing but what a digest proves',
+  'http storage gets no credentials, and is trusted only for what a digest proves',
   NEEDS_OPENSSL,
   async (t) => {
     const bytes = Buffer.from('{}');

@@ -20,12 +20,12 @@ const ROWS: Readonly<Record<string, Row>> = {
   'one that it lacks': { bytes: 2000, says: { status: 404 }, asked: ['404', '206'] },
   'one that it has again': { bytes: 3000, asked: ['206', ''] },
   // Its whole answer is closed at its head, as the registry is known to give ranges by then.
-  'one of which it gives no part': {
+  'one of which it serves no part': {
     bytes: 3 * 2 ** 20,
     says: { ignoreRange: true },
     asked: ['200', '206 206 206 206'],
   },
-  'one of which it answers with another part, which is no miss': {
+  'one of which it serves another part, which is no miss': {
     bytes: 4000,
     says: { wrongContentRange: 'bytes 5-14/5632' },
     asked: ['206', '206'],
@@ -39,7 +39,7 @@ function told(at: SandboxRegistry, digest: string): string {
     .join(' ');
 }
 
-test('each blob comes from the mirror, or from the registry where the mirror is of no use for it', async (t) => {
+test('each blob comes from the mirror, or from the registry where the mirror cannot serve it', async (t) => {
   const rows = Object.entries(ROWS);
   const image = await blobsImage(t, ...rows.map(([, { bytes }]) => bytes));
   const { layout, digests } = image;
@@ -78,7 +78,7 @@ const PAIRS: Readonly<Record<string, Pair>> = {
     says: [{ status: 404 }, SHORTLY],
     asked: ['404', '429 206'],
   },
-  'when nobody is left to try, it is a miss, and then all are tried again': {
+  'when no endpoint is left to try, it is a miss, and then all are tried again': {
     says: [DOWN, DOWN],
     asked: ['0 206', '0'],
     misses: 1,
@@ -99,7 +99,7 @@ async function atTwo(t: TestContext, image: BlobsImage, says: Pair['says']) {
   return { host: registry.host, table: registryTable(registry.host, [mirror.host]), asked };
 }
 
-test('a mirror and its registry are both asked before a blob is given up', {
+test('a mirror and its registry are both tried before a blob is given up', {
   concurrency: true,
 }, async (t) => {
   const image = await blobsImage(t, 1000);
@@ -120,7 +120,7 @@ test('a mirror and its registry are both asked before a blob is given up', {
         assert.deepEqual([copied.error, copied.misses.length, at.asked()], [undefined, misses, asked]);
       }),
     ),
-    t.test('when both ask for a wait that nobody waits, that is the end at once', async (t) => {
+    t.test('when both ask for too long a wait, the pull fails at once', async (t) => {
       const { error, misses } = await copyBlobs(t, image, hopeless.host);
       assert.equal(error?.code, 'network-hopeless');
       assert.match(error.message, /wait too long: \d+ s after 0 s/);

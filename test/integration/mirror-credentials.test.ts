@@ -70,7 +70,7 @@ test('credentials of the command line are for the registry and for none of its m
   assert.ok(error.message.includes(registry.host), error.message);
 });
 
-test('a token that a mirror refuses on the way is renewed there, and the registry is left alone', async (t) => {
+test('a token that a mirror refuses during a pull is renewed there, without a request to the registry', async (t) => {
   const match = { path: LAYER_DIGEST, range: 'any', nth: [2, 3] as const };
   const challenged = { faults: [{ match, action: { challenge: { always: true } } }] } as const;
   const { mirror, registry, image, directory } = await guarded(t, challenged);
@@ -83,7 +83,7 @@ test('a token that a mirror refuses on the way is renewed there, and the registr
   assert.equal(registry.requests.length, 0);
 });
 
-test('a failure of the mirror is a miss like any other where the registry gives us no token', async (t) => {
+test('a failure of the mirror is a miss like any other where the registry grants no token', async (t) => {
   const match = { path: LAYER_DIGEST, range: 'any', nth: 1 } as const;
   const { mirror, registry, image, directory } = await guarded(t, {
     faults: [{ match, action: { closeAfterBytes: 0 } }],
@@ -95,7 +95,7 @@ test('a failure of the mirror is a miss like any other where the registry gives 
   assert.deepEqual([tokenAsks(registry), layerAsks(registry)], [[401], []]);
 });
 
-test('a tag that was pulled before is looked up at the mirror by HEAD, and at the registry if that does not say', async (t) => {
+test('a tag that was pulled before is looked up at the mirror by HEAD, and at the registry if the mirror states no digest', async (t) => {
   const silent = { match: { path: '/manifests/', method: 'HEAD' }, action: { status: 405 } } as const;
   for (const faults of [[], [silent]]) {
     const { mirror, registry, image, directory } = await guarded(t, { faults });
@@ -117,7 +117,7 @@ test('a tag that was pulled before is looked up at the mirror by HEAD, and at th
   }
 });
 
-test('a foreign layer is asked for at its own address alone, without credentials, whatever mirrors there are', async (t) => {
+test('a foreign layer is requested at its own URL alone, without credentials, whatever mirrors there are', async (t) => {
   const tar = tarOf({ theirs: noise(1, 100_000) });
   const blob = gzipSync(tar);
   const elsewhere = await startServer((request, response) => answerRange(request, response, blob));

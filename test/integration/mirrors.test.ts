@@ -44,7 +44,7 @@ async function deadHost(): Promise<string> {
   return host;
 }
 
-test('a mirror that has the image is all that is asked, under its own name for the repository', async (t) => {
+test('a mirror that has the image gets all requests, under its own name for the repository', async (t) => {
   const { mirror, registry } = await mirrored(t);
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
   assertProven(result);
@@ -53,7 +53,7 @@ test('a mirror that has the image is all that is asked, under its own name for t
   assert.ok(mirror.requests.every(({ path }) => path.startsWith('/v2/cache/x/')));
 });
 
-test('when a mirror dies in the middle of a blob the registry goes on from the first byte not received', async (t) => {
+test('when a mirror dies in the middle of a blob, the registry continues at the first byte not received', async (t) => {
   const { layout, digest } = await largerImage(12);
   const { mirror, registry } = await mirrored(t, {
     mirror: { layout, rateBytes: 2e6 },
@@ -82,7 +82,7 @@ test('when a mirror dies in the middle of a blob the registry goes on from the f
   );
 });
 
-test('mirrors that are dead, lack the image, refuse it or answer wrongly are passed over without a miss', async (t) => {
+test('mirrors that are dead, lack the image, refuse it or answer wrongly are skipped without a miss', async (t) => {
   const registry = await startSandbox(t);
   const statuses = [404, 401, 403, 500].map((status) => [{ match: {}, action: { status } }]);
   const faults = [...statuses, [{ match: {}, action: { closeAfterBytes: 0 } }]];
@@ -100,7 +100,7 @@ test('mirrors that are dead, lack the image, refuse it or answer wrongly are pas
   }
 });
 
-test('a mirror with the manifest alone leaves the blobs to the registry, which asks for its own token', async (t) => {
+test('blobs that a mirror lacks come from the registry, which requires its own token', async (t) => {
   const { mirror, registry } = await mirrored(t, {
     mirror: { requireToken: {}, faults: [{ match: { path: '/blobs/' }, action: { status: 404 } }] },
     registry: { requireToken: {} },
@@ -117,7 +117,7 @@ for (const [what, flipByteAt] of [
   ['content', 1000],
   ['metadata', 365_000],
 ] as const) {
-  test(`${what} that a mirror has damaged comes from the registry`, async (t) => {
+  test(`${what} that is damaged at a mirror comes from the registry`, async (t) => {
     const { mirror, registry } = await mirrored(t, {
       mirror: { faults: [{ match: { path: LAYER_DIGEST }, action: { flipByteAt } }] },
     });
@@ -130,7 +130,7 @@ for (const [what, flipByteAt] of [
   });
 }
 
-test('content that one mirror after the other has damaged comes from the registry', async (t) => {
+test('content that is damaged at one mirror after the other comes from the registry', async (t) => {
   const damaged = { faults: [{ match: { path: LAYER_DIGEST }, action: { flipByteAt: 1000 } }] } as const;
   const mirrors = [await startSandbox(t, damaged), await startSandbox(t, damaged)];
   const registry = await startSandbox(t);
@@ -142,7 +142,7 @@ test('content that one mirror after the other has damaged comes from the registr
   for (const { requests } of mirrors) assert.ok(requests.some(({ path }) => path.endsWith(LAYER_DIGEST)));
 });
 
-test('a layer that is one stream comes from the registry when mirrors have damaged it', async (t) => {
+test('an opaque layer that is damaged at mirrors comes from the registry', async (t) => {
   const layout = emptyLayout(t);
   const tar = tarOf({ content: noise(1, 3_000_000) });
   const blob = gzipSync(tar);
@@ -159,7 +159,7 @@ test('a layer that is one stream comes from the registry when mirrors have damag
   for (const each of [...mirrors, registry]) assert.ok(layerAsks(each).length > 0);
 });
 
-test('a copy takes from the registry what one mirror after the other has damaged', async (t) => {
+test('a copy fetches from the registry what is damaged at one mirror after the other', async (t) => {
   const faults = [{ match: { path: LAYER_DIGEST }, action: { flipByteAt: 1000 } }];
   const mirrors = [await startSandbox(t, { faults }), await startSandbox(t, { faults })];
   const registry = await startSandbox(t);
@@ -171,7 +171,7 @@ test('a copy takes from the registry what one mirror after the other has damaged
   for (const each of [...mirrors, registry]) assert.ok(layerAsks(each).length > 0);
 });
 
-test('a manifest that a mirror has damaged comes from the registry', async (t) => {
+test('a manifest that is damaged at a mirror comes from the registry', async (t) => {
   const digest = MANIFEST_DIGEST;
   const { mirror, registry } = await mirrored(t, {
     mirror: { faults: [{ match: { path: '/manifests/' }, action: { flipByteAt: 10 } }] },
@@ -181,7 +181,7 @@ test('a manifest that a mirror has damaged comes from the registry', async (t) =
   assert.equal(mirror.requests.filter(({ path }) => path.endsWith(digest)).length, 2);
 });
 
-test('a mirror that says to wait is not waited for while the registry can be asked', async (t) => {
+test('a mirror that asks to wait is not waited for while the registry can serve the request', async (t) => {
   const wait = { retryAfter: { status: 429, seconds: 100 } } as const;
   for (const path of ['/manifests/', LAYER_DIGEST]) {
     const { mirror, registry } = await mirrored(t, {
@@ -194,7 +194,7 @@ test('a mirror that says to wait is not waited for while the registry can be ask
   }
 });
 
-test('a registry that is dead behind dead mirrors is hopeless at once, and its own failure is told', async (t) => {
+test('a dead registry behind dead mirrors is hopeless at once, and its own failure is reported', async (t) => {
   const [mirror, registry] = [await deadHost(), await deadHost()];
   useRegistriesConf(t, registryTable(registry, [mirror]));
   const error = await failureOf(pull(`${registry}/x:y`, { store: temporaryDirectory(t) }));
@@ -202,7 +202,7 @@ test('a registry that is dead behind dead mirrors is hopeless at once, and its o
   assert.ok(error.message.includes(registry), error.message);
 });
 
-test('an insecure location is asked in http when it has no https', async (t) => {
+test('an insecure location is requested over http when it has no https', async (t) => {
   const registry = await startSandbox(t);
   const host = `0.0.0.0:${registry.host.split(':')[1]}`; // this machine, but no loopback address by name
   useRegistriesConf(t, '');
@@ -212,7 +212,7 @@ test('an insecure location is asked in http when it has no https', async (t) => 
   assertProven((await pull(`${host}/x:chunked-v1`, { store })).result);
 });
 
-test('a pull of a digest that was broken off finds out again that an insecure location has http alone', async (t) => {
+test('a resumed pull of a digest finds out again that an insecure location has http alone', async (t) => {
   const registry = await startSandbox(t);
   const host = `0.0.0.0:${registry.host.split(':')[1]}`;
   useRegistriesConf(t, registryTable(host, [], 'insecure = true'));
@@ -223,7 +223,7 @@ test('a pull of a digest that was broken off finds out again that an insecure lo
   assertProven((await pull(image, { store })).result);
 });
 
-test('aliases and the one registry to search say what a short name means, blocked registries are not asked', async (t) => {
+test('aliases and the one registry to search decide what a short name means, and blocked registries get no request', async (t) => {
   const registry = await startSandbox(t);
   const store = temporaryDirectory(t);
   useRegistriesConf(t, `[aliases]\nit = "${registry.host}/any/name"`);

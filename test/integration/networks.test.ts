@@ -114,8 +114,8 @@ async function pullDeserted(t: TestContext, link: Link): Promise<void> {
 
 for (const [what, pullFrom] of [
   ['connections that break every 256 KiB cost no byte twice', pullBroken],
-  ['a connection that stalls is taken over and the others do not wait for it', pullStalled],
-  ['a server that is away for five time constants and comes back is gone on with', pullDeserted],
+  ['a stalled connection is replaced, and the others do not wait for it', pullStalled],
+  ['a pull continues when a server comes back after five time constants', pullDeserted],
 ] as const) {
   test(what, { concurrency: true }, async (t) => {
     await Promise.all([
@@ -133,7 +133,7 @@ function byChance(match: FaultMatch, choose: () => FaultAction | undefined): Fau
   });
 }
 
-test('answers that are all cut at a random byte cost no byte twice', async (t) => {
+test('responses that are all cut at a random byte cost no byte twice', async (t) => {
   const { layout, digest } = await largerImage(FILES);
   const random = seeded(20261125);
   const cut = () => ({ closeAfterBytes: 1 + Math.floor(random() * 600_000) });
@@ -170,7 +170,7 @@ test('half of all requests after the manifest may fail at random', async (t) => 
  * so with a tenth of that the formula has the same numbers in it. The second before each retry does not shrink along:
  * that is ten time constants without a byte instead of one, and so against us.
  */
-test('100 bytes a second, a failure each second and a time constant of 0.1 s are gone on with; the failures alone are not', async (t) => {
+test('a pull continues with 100 bytes and a failure each second at a time constant of 0.1 s, and ends with the failures alone', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 100) })]);
   const { digest } = readManifest(layout, 'it').layers[0]!;
@@ -252,7 +252,7 @@ test('tokens and signed URLs that expire in the middle of a layer are renewed on
   assert.ok(count(307) <= most, `${count(307)} URLs for ${count(206)} answers, ${count(403)} refusals`);
 });
 
-test('a host that has no address or accepts and never answers ends the pull with its cause and a hint', async (t) => {
+test('a host without an address, or that accepts and never answers, ends the pull with the cause and a hint', async (t) => {
   const silent = createServer();
   const host = await listen(silent);
   t.after(() => silent.close());

@@ -25,7 +25,7 @@ function digestOf(bytes: Buffer): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
 }
 
-test('a pull limit without a time ends the question after four waits, in the words of the registry', async (t) => {
+test('a pull limit without a time ends the request after four waits, with the message of the registry', async (t) => {
   t.mock.method(Math, 'random', () => 0.001);
   const server = await serverFor(t, (_, response) => response.writeHead(429).end(LIMIT_BODY));
   const { session, heard } = startSession(t, server.host);
@@ -37,7 +37,7 @@ test('a pull limit without a time ends the question after four waits, in the wor
   assert.ok(heard.waits.every(({ reason }) => reason === JSON.stringify(LIMIT)));
 });
 
-test('a pull limit with a long time ends the question in the words of the registry', async (t) => {
+test('a pull limit with a long time ends the request with the message of the registry', async (t) => {
   const server = await serverFor(t, (_, response) =>
     response.writeHead(429, { 'retry-after': '21600' }).end(LIMIT_BODY),
   );
@@ -48,7 +48,7 @@ test('a pull limit with a long time ends the question in the words of the regist
   assert.match(error.hint, /docker login/);
 });
 
-test('a pull warns of the words of a registry that asks to wait, once', async (t) => {
+test('a pull warns once with the message of a registry that asks to wait', async (t) => {
   t.mock.method(Math, 'random', () => 0.01);
   const limit: FaultAction = { status: 429, body: LIMIT_BODY };
   const registry = await startSandbox(t, {
@@ -60,7 +60,7 @@ test('a pull warns of the words of a registry that asks to wait, once', async (t
 });
 
 for (const label of ['', 'aws-chunked, X-GZIP']) {
-  test(`a Content-Encoding "${label}" that says nothing about the bytes is not believed`, async (t) => {
+  test(`a Content-Encoding "${label}" that does not fit the bytes is ignored`, async (t) => {
     const action = { withHeaders: { 'Content-Encoding': label } };
     const registry = await startSandbox(t, { faults: [{ match: {}, action }] });
     const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
@@ -98,7 +98,7 @@ test('a manifest, a config and a token that really are gzip are decoded, within 
   assert.deepEqual([damaged.code, damaged.exitCode], ['answer-unexpected', 5]);
 });
 
-test('a coding that nobody asked for and that is not gzip ends the question', async (t) => {
+test('a coding that was not requested and is not gzip ends the request', async (t) => {
   const server = await serverFor(t, (_, response) =>
     response.writeHead(200, { 'content-encoding': 'br' }).end(brotliCompressSync(MANIFEST)),
   );
@@ -108,7 +108,7 @@ test('a coding that nobody asked for and that is not gzip ends the question', as
 });
 
 for (const name of ['v1', digestOf(MANIFEST)]) {
-  test(`a web page where the manifest ${name.slice(0, 6)} should be is told as one`, async (t) => {
+  test(`a web page where the manifest ${name.slice(0, 6)} should be is reported as one`, async (t) => {
     const page = '\n<!DOCTYPE html><html><head><title>Sign in to Wifi\u001b[2J</title></head></html>';
     const server = await serverFor(t, (_, response) =>
       response.writeHead(200, { 'content-type': 'text/html' }).end(page),
@@ -121,7 +121,7 @@ for (const name of ['v1', digestOf(MANIFEST)]) {
   });
 }
 
-test('each type of manifest is a line of Accept, and schema 1 is asked for only where there is nothing else', async (t) => {
+test('each type of manifest is a line of Accept, and schema 1 is requested only where there is nothing else', async (t) => {
   const accepts: string[][] = [];
   const server = await serverFor(t, (request, response) => {
     const lines = request.rawHeaders.filter((_, i, all) => i % 2 === 1 && /^accept$/i.test(all[i - 1]!));
@@ -156,7 +156,7 @@ for (const empty of ['""', 'null']) {
   });
 }
 
-test('a web page where a token should be is told as one', async (t) => {
+test('a web page where a token should be is reported as one', async (t) => {
   const server = await serverFor(t, (request, response) => {
     const challenge = `Bearer realm="http://${request.headers.host}/token"`;
     if (request.url?.startsWith('/token') === true) response.end('<html><title>Sign in</title></html>');
@@ -168,7 +168,7 @@ test('a web page where a token should be is told as one', async (t) => {
 });
 
 for (const stated of [undefined, 'Bearer error="invalid_token"', 'Negotiate']) {
-  test(`a token that is refused with the challenge ${stated} is renewed by the challenge before`, async (t) => {
+  test(`a token that is refused with the challenge ${stated} is renewed by the previous challenge`, async (t) => {
     let serial = 0;
     const server = await serverFor(t, (request, response, nth) => {
       const challenge = `Bearer realm="http://${request.headers.host}/token"`;

@@ -17,7 +17,7 @@ function options(t: TestContext, more: Partial<PullOptions> = {}): PullOptions {
   return { store: temporaryDirectory(t), workers: 2, debug: true, ...more };
 }
 
-test('http is asked of the proxy under the whole URL, by main thread and workers', async (t) => {
+test('http requests go to the proxy with the full URL, from main thread and workers', async (t) => {
   const registry = await startSandbox(t);
   const proxy = await startProxy(t, registry.host);
   setEnvironment(t, { HTTP_PROXY: `http://${SECRET}@${proxy.host}` });
@@ -56,23 +56,19 @@ test(
   },
 );
 
-test(
-  'a proxy is itself asked over TLS when its URL says so, for http and https',
-  NEEDS_OPENSSL,
-  async (t) => {
-    const registry = await startSandbox(t);
-    trustTestAuthority(t);
-    for (const scheme of ['http', 'https']) {
-      const proxy = await startProxy(t, scheme === 'http' ? registry.host : await tlsFront(t, registry.host));
-      const url = `https://${SECRET}@${await tlsFront(t, proxy.host)}`;
-      setEnvironment(t, { [`${scheme.toUpperCase()}_PROXY`]: url });
-      assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
-      assert.ok(proxy.passed.length >= 2 && proxy.passed.every(({ credentials }) => credentials === SECRET));
-    }
-  },
-);
+test('a proxy is reached over TLS when its URL says so, for http and https', NEEDS_OPENSSL, async (t) => {
+  const registry = await startSandbox(t);
+  trustTestAuthority(t);
+  for (const scheme of ['http', 'https']) {
+    const proxy = await startProxy(t, scheme === 'http' ? registry.host : await tlsFront(t, registry.host));
+    const url = `https://${SECRET}@${await tlsFront(t, proxy.host)}`;
+    setEnvironment(t, { [`${scheme.toUpperCase()}_PROXY`]: url });
+    assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
+    assert.ok(proxy.passed.length >= 2 && proxy.passed.every(({ credentials }) => credentials === SECRET));
+  }
+});
 
-test('NO_PROXY and loopback go past the proxy', async (t) => {
+test('requests to NO_PROXY and loopback bypass the proxy', async (t) => {
   const registry = await startSandbox(t);
   const proxy = await startProxy(t, registry.host);
   setEnvironment(t, { HTTP_PROXY: proxy.host, HTTPS_PROXY: proxy.host, NO_PROXY: 'example.com,.test:5000' });
@@ -82,7 +78,7 @@ test('NO_PROXY and loopback go past the proxy', async (t) => {
   assert.equal(proxy.passed.length, 0);
 });
 
-test('a proxy that refuses, wants credentials or is not there is named, and its password is not', async (t) => {
+test('the error of a proxy that refuses, requires credentials or is absent names it without its password', async (t) => {
   for (const [status, scheme, code, words] of [
     [407, 'https', 'network-hopeless', /the proxy 127\.0\.0\.1:\d+ requires credentials/],
     [403, 'https', 'network-hopeless', /refuses to connect to registry\.test:5000 \(403\)/],

@@ -35,7 +35,7 @@ async function fetched(t: TestContext, answer: Answering, take?: (chunk: Buffer)
   return { ranges: server.asked.map(({ range }) => range?.split(/[=-]/)[1]), misses: events.misses };
 }
 
-test('an empty range asks for nothing, and one outside the blob is refused before anything is sent', async (t) => {
+test('an empty range sends nothing, and one outside the blob is refused before anything is sent', async (t) => {
   const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
   const fetch = (range: readonly [number, number]) =>
     fetchBlob(t, server.origin, { sizeBytes: BLOB.length, range });
@@ -44,7 +44,7 @@ test('an empty range asks for nothing, and one outside the blob is refused befor
   assert.equal(server.asked.length, 0);
 });
 
-test('a body in chunks that is longer than its range is refused in the end, and one of the right length taken', async (t) => {
+test('a chunked body that is longer than its range is refused, and one of the right length accepted', async (t) => {
   const answer = (moreBytes: number): Answering => {
     return (request, response) => {
       const { start, end } = askedRange(request);
@@ -62,7 +62,7 @@ test('a body in chunks that is longer than its range is refused in the end, and 
   await assert.rejects(refused, { code: 'answer-unexpected', message: /longer than the range/ });
 });
 
-test('a body without a length that ends with its connection is taken, and gone on with when it ended too soon', async (t) => {
+test('a body without a length that ends with its connection is accepted, and continued when it ended too early', async (t) => {
   const { ranges, misses } = await fetched(t, (request, response, nth) => {
     const { start, end } = askedRange(request);
     const socket = response.socket!;
@@ -73,7 +73,7 @@ test('a body without a length that ends with its connection is taken, and gone o
   assert.deepEqual([ranges, misses.length], [['0', '1000'], 1]);
 });
 
-test('a 200 is skipped to the start of the range and closed at its end, and given up where its start never comes', async (t) => {
+test('a 200 is skipped to the start of the range and closed at its end, and given up when its start never comes', async (t) => {
   const options = { sizeBytes: BLOB.length, range: [80_000, 120_000], timeoutMs: 3_600_000 } as const;
   // This answer never ends: only closing it does.
   const endless = await serverFor(t, (_request, response) => {
@@ -130,7 +130,7 @@ test('a promise for every chunk brings every byte in order, one chunk at a time'
 
 // undici 7 throws where nobody can catch it when such a connection was paused (nodejs/undici#5360).
 for (const how of ['ends', 'is reset'] as const) {
-  test(`a connection that is announced to close and ${how} while the taker is busy is a miss`, async (t) => {
+  test(`a connection that is announced to close and ${how} while the consumer is busy is a miss`, async (t) => {
     const answer: Answering = (request, response, nth) => {
       if (nth > 1) return answerRange(request, response, BLOB);
       response.setHeader('connection', 'close');
@@ -147,7 +147,7 @@ for (const how of ['ends', 'is reset'] as const) {
   });
 }
 
-test('while a taker is busy nothing more is taken, what the peer can send is bounded, and it is no silence', async (t) => {
+test('while a consumer is busy nothing is read, what the peer can send is bounded, and it is no silence', async (t) => {
   const large = Buffer.alloc(32 * 2 ** 20);
   let sentBytes = 0;
   const server = await serverFor(t, (request, response) => {
@@ -190,7 +190,7 @@ for (const [how, take] of [
   ['throws', () => assert.fail('bad frame')],
   ['rejects', () => Promise.reject(new TypeError('bad frame'))],
 ] as const) {
-  test(`what a taker ${how} with ends the range and closes the connection`, async (t) => {
+  test(`an error that a consumer ${how} with ends the range and closes the connection`, async (t) => {
     let closed = (): void => {};
     const isClosed = new Promise<void>((resolve) => {
       closed = resolve;

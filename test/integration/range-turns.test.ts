@@ -94,7 +94,7 @@ for (const nth of [1, 2, 3, CONNECTIONS]) {
   });
 }
 
-test('a range that still comes when another has become the whole blob is closed', async (t) => {
+test('a range that is still arriving when another has become the full blob is closed', async (t) => {
   const slow = { match: { range: 'any', nth: 1 }, action: { drip: { bytesPerSecond: 100_000 } } };
   const { registry, ends, whole } = await fetchAll(t, [slow, ignoredFrom(2)]);
   assert.ok(registry.requests[0]!.sentBytes < RANGE_BYTES);
@@ -104,7 +104,7 @@ test('a range that still comes when another has become the whole blob is closed'
 });
 
 for (const status of [400, 416, 501]) {
-  test(`one ${status} among good ranges is a failure, and two in a row have the blob asked for as a whole`, async (t) => {
+  test(`one ${status} among good ranges is a failure, and after two in a row the full blob is requested`, async (t) => {
     const refuse = (nth: readonly [number, number]): FaultRule => ({
       match: { range: 'any', nth },
       action: { status },
@@ -127,7 +127,7 @@ for (const status of [400, 416, 501]) {
   });
 }
 
-test('of ranges that begin at once with a token that has expired, one is refused', async (t) => {
+test('of ranges that begin at once with an expired token, one is refused', async (t) => {
   const server = await startServer((request, response) => {
     if (request.headers.authorization === 'new') answerRange(request, response, BLOB);
     else response.writeHead(401).end();
@@ -148,7 +148,7 @@ test('of ranges that begin at once with a token that has expired, one is refused
   );
 });
 
-test('a range that gets no token when it is its turn gives its connection back', async (t) => {
+test('a range that gets no token in its turn releases its connection', async (t) => {
   const server = await startServer((request, response) => answerRange(request, response, BLOB));
   t.after(() => server.close());
   const client = clientFor(t, server.host, 1);

@@ -62,7 +62,7 @@ test('nginx that is slow is waited for', SKIP, async (t) => {
   assert.equal(result.misses, 0);
 });
 
-test('nginx that refuses requests that come too fast is obeyed', SKIP, async (t) => {
+test('the limit of nginx on the rate of requests is obeyed', SKIP, async (t) => {
   const { registry, nginx } = await redirectingRegistry(t, 'limit_req zone=each; limit_req_status 429;');
   const pulled = await pull(`${registry.host}/team/app:1`, { store: temporaryDirectory(t) });
   assertProven(pulled.result);

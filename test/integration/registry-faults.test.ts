@@ -28,7 +28,7 @@ test('status: the scripted status, headers and body', async (t) => {
   assert.deepEqual([head.status, head.headers['content-length']], [418, '5']);
 });
 
-test('closeAfterBytes: the connection ends after so many bytes, and the next request is well', async (t) => {
+test('closeAfterBytes: the connection ends after so many bytes, and the next request succeeds', async (t) => {
   const { origin, requests } = await start(t, { closeAfterBytes: 1000 }, { nth: 1 });
   const cut = await ask(origin + BLOB_PATH, range('100-2999'));
   assert.equal(cut.status, 206);
@@ -39,19 +39,19 @@ test('closeAfterBytes: the connection ends after so many bytes, and the next req
   assert.equal((await ask(origin + BLOB_PATH)).complete, true);
 });
 
-test('closeAfterBytes: an answer that is shorter comes whole', async (t) => {
+test('closeAfterBytes: a shorter response is complete', async (t) => {
   const { origin } = await start(t, { closeAfterBytes: 1000 });
   assert.equal((await ask(origin + BLOB_PATH, range('0-9'))).complete, true);
 });
 
-test('closeAfterBytes 0: no answer at all', async (t) => {
+test('closeAfterBytes 0: no response at all', async (t) => {
   const { origin, requests } = await start(t, { closeAfterBytes: 0 });
   await assert.rejects(ask(origin + BLOB_PATH), { code: 'ECONNRESET' });
   await assert.rejects(ask(origin + BLOB_PATH, { method: 'HEAD' }), { code: 'ECONNRESET' });
   assert.equal(requests[0]?.status, 0);
 });
 
-test('drip: the body comes slowly, whole or up to where the connection ends', async (t) => {
+test('drip: the body comes slowly, complete or up to where the connection ends', async (t) => {
   for (const [drip, complete, leastMs] of [
     [{ bytesPerSecond: 1000 }, true, 400],
     [{ bytesPerSecond: 1000, closeAfterBytes: 200 }, false, 200],
@@ -80,7 +80,7 @@ test('stallAfterBytes: so many bytes, then silence on an open connection', async
   response.destroy();
 });
 
-test('stallAfterBytes 0: no answer, and close() ends the connection', async (t) => {
+test('stallAfterBytes 0: no response, and close() ends the connection', async (t) => {
   const { origin, requests, close } = await start(t, { stallAfterBytes: 0 }, { nth: 1 });
   const stalled = assert.rejects(ask(origin + BLOB_PATH), { code: 'ECONNRESET' });
   while (requests.length === 0) await new Promise(setImmediate);
@@ -90,7 +90,7 @@ test('stallAfterBytes 0: no answer, and close() ends the connection', async (t) 
   await stalled;
 });
 
-test('flipByteAt: one byte of the blob is wrong wherever it is asked for', async (t) => {
+test('flipByteAt: one byte of the blob is wrong in every response', async (t) => {
   const { origin } = await start(t, { flipByteAt: 5000 });
   const wrong = Buffer.from(LAYER);
   wrong[5000]! ^= 0xff;
@@ -101,7 +101,7 @@ test('flipByteAt: one byte of the blob is wrong wherever it is asked for', async
   assert.ok(besides.body.equals(LAYER.subarray(5001, 5010)));
 });
 
-test('ignoreRange: 200 and the whole blob', async (t) => {
+test('ignoreRange: 200 and the full blob', async (t) => {
   const { origin, requests } = await start(t, { ignoreRange: true });
   const answer = await ask(origin + BLOB_PATH, range('5-9'));
   assert.equal(answer.status, 200);
@@ -110,7 +110,7 @@ test('ignoreRange: 200 and the whole blob', async (t) => {
   assert.deepEqual([requests[0]?.start, requests[0]?.end], [5, 10]);
 });
 
-test('shortRange: the beginning of a range, and a header that says so', async (t) => {
+test('shortRange: the beginning of a range, with a header that states it', async (t) => {
   const { origin } = await start(t, { shortRange: 3 });
   for (const [asked, got] of [
     ['5-9', '5-7'],
@@ -189,7 +189,7 @@ test('redirect: later rules apply on the other origin', async (t) => {
   assert.deepEqual([cut.complete, cut.body.length], [false, 10]);
 });
 
-test('challenge: 401 until the request carries a token, which /token hands out', async (t) => {
+test('challenge: 401 until the request carries a token, which /token issues', async (t) => {
   const { origin } = await start(t, { challenge: {} }, { path: 'blobs' });
   assert.equal((await ask(`${origin}/v2/a/manifests/chunked-v1`)).status, 200);
   const refused = await ask(origin + BLOB_PATH);
@@ -203,7 +203,7 @@ test('challenge: 401 until the request carries a token, which /token hands out',
   assert.equal((await ask(origin + BLOB_PATH, { headers })).status, 200);
 });
 
-test('challenge: always refuses even a good token, an expired one is as none', async (t) => {
+test('challenge: always refuses even a good token, and an expired one counts as none', async (t) => {
   for (const challenge of [{ always: true }, { expiresAfterMs: 0 }]) {
     const { origin } = await start(t, { challenge });
     const answer = await ask(`${origin}/token?scope=repository:some/name:pull`);

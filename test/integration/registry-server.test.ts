@@ -55,7 +55,7 @@ test('a manifest comes by tag and by digest, under any name, with type, digest a
   }
 });
 
-test('a blob comes whole, and HEAD tells its length', async (t) => {
+test('a blob is served in full, and HEAD states its length', async (t) => {
   const { origin } = await startSandbox(t);
   const whole = await ask(origin + BLOB_PATH);
   assert.equal(whole.status, 200);
@@ -85,7 +85,7 @@ test('a single range comes as 206 with its Content-Range', async (t) => {
   }
 });
 
-test('a range outside the blob is 416, several ranges or a stale If-Range are the whole blob', async (t) => {
+test('a range outside the blob is 416, several ranges or a stale If-Range get the full blob', async (t) => {
   const { origin } = await startSandbox(t);
   const outside = await ask(origin + BLOB_PATH, { headers: { Range: `bytes=${LAYER.length}-` } });
   assert.equal(outside.status, 416);
@@ -101,7 +101,7 @@ test('a range outside the blob is 416, several ranges or a stale If-Range are th
   assert.equal(fresh.status, 206);
 });
 
-test('what is not there or not allowed is refused with the error codes of the spec', async (t) => {
+test('what is absent or not allowed is refused with the error codes of the spec', async (t) => {
   const { origin } = await startSandbox(t);
   const absent = `sha256:${'0'.repeat(64)}`;
   for (const [method, path, status, code] of [
@@ -124,7 +124,7 @@ test('what is not there or not allowed is refused with the error codes of the sp
   }
 });
 
-test('tags are listed in order, page by page when asked', async (t) => {
+test('tags are listed in order, page by page when requested', async (t) => {
   const { origin } = await startSandbox(t);
   const all = await ask(`${origin}/v2/a/b/tags/list`);
   assert.deepEqual(JSON.parse(all.body.toString()), { name: 'a/b', tags: ['chunked-v1', 'chunked-v2'] });
@@ -136,7 +136,7 @@ test('tags are listed in order, page by page when asked', async (t) => {
   assert.equal(second.headers['link'], undefined);
 });
 
-test('Docker manifests, indexes without a media type and blobs that are no manifest are told apart', async (t) => {
+test('Docker manifests, indexes without a media type and blobs that are no manifest are distinguished', async (t) => {
   const layout = temporaryDirectory(t);
   const docker = 'application/vnd.docker.distribution.manifest.v2+json';
   const tags = {
@@ -215,7 +215,7 @@ async function elapsedMs(action: () => Promise<unknown>): Promise<number> {
   return performance.now() - startedMs;
 }
 
-test('no answer comes sooner than the latency', async (t) => {
+test('no response comes sooner than the latency', async (t) => {
   const { origin } = await startSandbox(t, { latencyMs: 60 });
   for (const path of ['/v2/', '/v2/a/manifests/nothing', BLOB_PATH]) {
     // A timer may fire a millisecond early.

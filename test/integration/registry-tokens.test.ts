@@ -6,7 +6,7 @@ import { startSandbox } from '../support/sandbox.js';
 
 const BLOB_PATH = `/v2/some/name/blobs/${LAYER_DIGEST}`;
 
-test('with requireToken every path asks for a token of its scope', async (t) => {
+test('with requireToken every path requires a token of its scope', async (t) => {
   const { origin } = await startSandbox(t, { requireToken: {} });
   assert.equal((await ask(`${origin}/v2/`)).status, 401);
   const refused = await ask(origin + BLOB_PATH);
@@ -27,14 +27,14 @@ test('with requireToken every path asks for a token of its scope', async (t) => 
   assert.equal((await ask(origin + BLOB_PATH, { headers: forged })).status, 401);
 });
 
-test('a token lives as long as it is told to, whatever other rules there are', async (t) => {
+test('a token is valid as long as its rule states, whatever other rules there are', async (t) => {
   const faults = [{ match: { path: 'nowhere' }, action: { status: 500 } }];
   const { origin } = await startSandbox(t, { requireToken: { expiresAfterMs: 600_000 }, faults });
   const answer = await ask(`${origin}/token`);
   assert.equal(JSON.parse(answer.body.toString()).expires_in, 600);
 });
 
-test('a token expires, and credentials are asked for where they are set', async (t) => {
+test('a token expires, and credentials are required where they are set', async (t) => {
   const { origin } = await startSandbox(t, { requireToken: { expiresAfterMs: 0, credentials: 'user:pass' } });
   const basic = (text: string): Record<string, string> => ({
     Authorization: `Basic ${Buffer.from(text).toString('base64')}`,

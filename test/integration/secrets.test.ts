@@ -118,7 +118,7 @@ const PLACES: Readonly<Record<string, { place: (t: TestContext, host: string) =>
   };
 
 for (const [name, { place, given = BASIC }] of Object.entries(PLACES)) {
-  test(`a secret from ${name} is given to the token server and told to nobody`, async (t) => {
+  test(`a secret from ${name} goes to the token server and appears nowhere else`, async (t) => {
     for (const [trouble, exitCode, commands] of [
       ['tokens refuses', 4, ALL],
       ['tokens are nonsense', 5, ['copy']],
@@ -146,7 +146,7 @@ const TROUBLES: readonly (readonly [Trouble | undefined, number, readonly Comman
 ];
 
 for (const [trouble, exitCode, commands] of TROUBLES) {
-  test(`tokens, signed URLs and what servers repeat are told to nobody: ${trouble ?? 'no trouble'}`, async (t) => {
+  test(`tokens, signed URLs and what servers repeat appear nowhere: ${trouble ?? 'no trouble'}`, async (t) => {
     const registry = await startSecretRegistry(t, trouble);
     const image = `${registry.host}/team/app:v1`;
     const options = { credentials: { username: 'me', password: CANARY } };
@@ -179,7 +179,7 @@ for (const [who, status, secret, command] of [
   ['blobs', 403, 'password', 'pull'],
   ['page', 200, 'password', 'inspect'],
 ] as const) {
-  test(`what ${who} repeat of the secrets that they were given is told to nobody: ${status}, ${secret}`, async (t) => {
+  test(`secrets that ${who} repeat appear nowhere: ${status}, ${secret}`, async (t) => {
     // A worker knows what it sends; the rest is shared by servers of one operator.
     const known = who === 'blobs' ? [GIVEN[2]!] : secret === 'password' ? GIVEN.slice(0, 3) : GIVEN.slice(2);
     const secrets = who === 'tokens' ? known.filter((given) => given !== GIVEN[2]) : known;
@@ -222,7 +222,7 @@ for (const [who, status, secret, command] of [
   });
 }
 
-test('a mirror’s credentials and those of the registry behind it are told to nobody', async (t) => {
+test('a mirror’s credentials and those of the registry behind it appear nowhere', async (t) => {
   const mirror = await startSecretRegistry(t, 'storage refuses');
   const registry = await startSecretRegistry(t);
   useRegistriesConf(t, registryTable(registry.host, [mirror.host]));
@@ -232,7 +232,7 @@ test('a mirror’s credentials and those of the registry behind it are told to n
   assert.deepEqual([new Set(mirror.given), new Set(registry.given)], [new Set([BASIC]), new Set([CANARY])]);
 });
 
-test('credentials that stand in registries.conf, where none belong, are told to nobody', async (t) => {
+test('credentials in registries.conf, where none belong, appear nowhere', async (t) => {
   const name = `me:${CANARY}@registry.test`;
   for (const [text, image] of [
     [registryTable('registry.test', [name]), 'registry.test/x:y'],
@@ -247,7 +247,7 @@ test('credentials that stand in registries.conf, where none belong, are told to 
   }
 });
 
-test('users and queries in addresses of foreign layers are told to nobody', async (t) => {
+test('users and queries in URLs of foreign layers appear nowhere', async (t) => {
   const elsewhere = await startServer((_request, response) => {
     const message = `http://me:${CANARY}@there/?${CANARY}`;
     response.writeHead(403).end(JSON.stringify({ errors: [{ message }] }));
@@ -273,7 +273,7 @@ test('users and queries in addresses of foreign layers are told to nobody', asyn
   assert.ok(elsewhere.asked.length > 0);
 });
 
-test('nothing of a client’s key is told, whether it fits or not', NEEDS_OPENSSL, async (t) => {
+test('no part of a client’s key appears, whether it fits or not', NEEDS_OPENSSL, async (t) => {
   const { authority, client, server } = certificates();
   const registry = await startSandbox(t);
   const demands = { requestCert: true, rejectUnauthorized: true, ca: authority };

@@ -42,7 +42,7 @@ function failsWith(words: RegExp, hint: RegExp) {
   };
 }
 
-test('a registry that asks for Basic gets a user name and a password, and only once it asked', async (t) => {
+test('a registry that requires Basic gets a user name and a password, and only after its challenge', async (t) => {
   const registry = await serverFor(t, guard(new Set([BASIC]), 'Basic realm="x"'));
   const { session } = sessionWithLogin(t, registry.host, LOGIN);
   await session.getManifest('v1');
@@ -54,7 +54,7 @@ test('a registry that asks for Basic gets a user name and a password, and only o
   assert.equal(await session.authorization(), BASIC);
 });
 
-test('credentials that Basic does not let in are refused after one try, with where they are from', async (t) => {
+test('credentials that Basic refuses are reported after one try, with their source', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session, authfile } = sessionWithLogin(t, registry.host, LOGIN);
   const words = new RegExp(`denies access to team/app with the credentials of ${authfile}`);
@@ -62,7 +62,7 @@ test('credentials that Basic does not let in are refused after one try, with whe
   assert.equal(registry.asked.length, 2);
 });
 
-test('without credentials the hint says where they were looked for', async (t) => {
+test('without credentials the hint names the sources that were searched', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session, authfile } = sessionWithLogin(t, registry.host, { auths: {} });
   const hint = new RegExp(` in ${authfile}: log in with "docker login ${registry.host}"`);
@@ -81,7 +81,7 @@ async function withTokens(
   return { registry, tokens, valid };
 }
 
-test('a token server is asked with Basic credentials, the registry never sees them', async (t) => {
+test('a token server gets Basic credentials, the registry never sees them', async (t) => {
   let serial = 0;
   const { registry, tokens, valid } = await withTokens(t, (_request, response) => {
     valid.add(`Bearer t${++serial}`);
@@ -131,7 +131,7 @@ test('an identity token is exchanged by POST, and not sent on by a redirect', as
   assert.equal(elsewhere.asked.length, 0);
 });
 
-test('a token server that does not take credentials is told apart from one that wants some', async (t) => {
+test('a token server that refuses credentials is distinguished from one that requires some', async (t) => {
   for (const [content, status, words] of [
     [LOGIN, 401, /answered 401 to the credentials of \/.*auth\.json/],
     [IDENTITY, 400, /answered 400 to the credentials of \/.*auth\.json/],
@@ -143,14 +143,14 @@ test('a token server that does not take credentials is told apart from one that 
   }
 });
 
-test('an identity token is of no use where Basic is asked for', async (t) => {
+test('an identity token does not help where Basic is required', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session } = sessionWithLogin(t, registry.host, IDENTITY);
   await assert.rejects(session.getManifest('v1'), failsWith(/denies access/, /docker login/));
   assert.equal(registry.asked.length, 1);
 });
 
-test('a registry that hides what is private from strangers is told who asks, if there are credentials', async (t) => {
+test('a registry that hides private repositories gets credentials, if there are any', async (t) => {
   for (const status of [403, 404]) {
     const registry = await serverFor(t, guard(new Set([BASIC]), 'Basic realm="x"', status));
     await sessionWithLogin(t, registry.host, LOGIN).session.getManifest('v1');
@@ -170,7 +170,7 @@ test('a registry that hides what is private from strangers is told who asks, if 
   }
 });
 
-test('a helper is asked again when what it gave is refused: it hands out what expires', async (t) => {
+test('a helper is called again when its credentials are refused, since they expire', async (t) => {
   const valid = new Set([BASIC]);
   const registry = await serverFor(t, guard(valid, 'Basic realm="x"'));
   const secrets = join(temporaryDirectory(t), 'secret');

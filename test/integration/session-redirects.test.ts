@@ -61,7 +61,7 @@ const DEMANDS: readonly ((origin: string) => readonly [status: number, challenge
   (origin) => [404, `Bearer realm="${origin}/token"`],
 ];
 
-test('whoever a redirect leads to gets neither credentials nor tokens, whatever it asks for', async (t) => {
+test('the target of a redirect gets neither credentials nor tokens, whatever its challenge', async (t) => {
   for (const [word, ask] of QUESTIONS) {
     for (const demand of DEMANDS) {
       for (const login of [LOGIN, IDENTITY]) {
@@ -87,7 +87,7 @@ test('whoever a redirect leads to gets neither credentials nor tokens, whatever 
   }
 });
 
-test('credentials that the registry asked for stay with it when storage asks, too', async (t) => {
+test('credentials that the registry required stay with it when storage requires some, too', async (t) => {
   const storage = await serverThatHears(t, (_request, response) => {
     response.writeHead(401, { 'www-authenticate': `Bearer realm="${storage.origin}/token"` }).end();
   });
@@ -114,7 +114,7 @@ test('credentials that the registry asked for stay with it when storage asks, to
   assert.match(registry.requests.at(-1) ?? '', new RegExp(BASIC));
 });
 
-test('a redirect that comes back to the registry from elsewhere brings no challenge along', async (t) => {
+test('a redirect that comes back to the registry from another origin carries no challenge', async (t) => {
   const elsewhere = await serverThatHears(t, (_request, response) => {
     response.writeHead(302, { location: `${registry.origin}/planted` }).end();
   });
@@ -129,7 +129,7 @@ test('a redirect that comes back to the registry from elsewhere brings no challe
   assert.doesNotMatch([...elsewhere.requests, ...registry.requests].join(), /authorization|canary/i);
 });
 
-test('a token server that redirects elsewhere sends no password there, and what it refuses is not a login', async (t) => {
+test('a redirect of a token server to another origin carries no password, and a refusal there is not about a login', async (t) => {
   const elsewhere = await serverThatHears(t, (_request, response) => {
     response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
   });

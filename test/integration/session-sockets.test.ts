@@ -18,7 +18,7 @@ async function peer(t: TestContext, answer: (socket: Socket) => void): Promise<s
   return listen(server);
 }
 
-test('a peer that does not speak HTTP is told so', async (t) => {
+test('a peer that does not speak HTTP is reported as such', async (t) => {
   const host = await peer(t, (socket) => socket.end('SSH-2.0-OpenSSH_9.6\r\n'));
   const error = await failureOf(startSession(t, host).session.getManifest('v1'));
   assert.equal(error.code, 'network-hopeless');
@@ -26,7 +26,7 @@ test('a peer that does not speak HTTP is told so', async (t) => {
 });
 
 test(
-  'a TLS server that answers plain HTTP with 400 is found, by questions asked at once too',
+  'a TLS server that answers plain HTTP with 400 is found, by concurrent requests too',
   NEEDS_OPENSSL,
   async (t) => {
     const [address, port] = (await tlsFront(t, (await startSandbox(t)).host)).split(':');

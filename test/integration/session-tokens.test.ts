@@ -23,7 +23,7 @@ function manifestsOf({ requests }: SandboxRegistry): number[] {
   return requests.filter(({ path }) => path.includes(MANIFESTS)).map(({ status }) => status);
 }
 
-test('a token is asked for once, kept, and renewed when it is refused; one that is refused when new is the end', async (t) => {
+test('a token is requested once, cached, and renewed when it is refused; one that is refused when new is final', async (t) => {
   const registry = await startSandbox(t, { requireToken: {}, faults: refused(4, [6, 7]) });
   const { session } = startSession(t, registry.host);
   await session.getManifest(TAG);
@@ -38,7 +38,7 @@ test('a token is asked for once, kept, and renewed when it is refused; one that 
   assert.deepEqual(manifestsOf(registry), [401, 200, 200, 401, 200, 401, 401]);
 });
 
-test('sessions that share tokens ask for one, renew it for all, and never trust one that is refused', async (t) => {
+test('sessions that share tokens request one, renew it for all, and never use one that is refused', async (t) => {
   const registry = await startSandbox(t, { requireToken: {}, faults: refused(6, 8, [11, 12]) });
   const tokens = new Map();
   const start = () => startSession(t, registry.host, { tokens }).session;
@@ -55,7 +55,7 @@ test('sessions that share tokens ask for one, renew it for all, and never trust 
   assert.deepEqual(manifestsOf(registry), [401, 200, 401, 200, 401, 401, 200, 401, 200, 401, 401, 401]);
 });
 
-test('those that were refused the same token share one renewal', async (t) => {
+test('requests that were refused the same token share one renewal', async (t) => {
   const registry = await startSandbox(t, { requireToken: {} });
   const { session } = startSession(t, registry.host);
   await session.getManifest(TAG);
@@ -66,7 +66,7 @@ test('those that were refused the same token share one renewal', async (t) => {
   assert.equal(tokensOf(registry), 2);
 });
 
-test('a worker that asks for a token before any other question learns where from the registry', async (t) => {
+test('the first request of a session may be a worker’s for a token: the registry says where', async (t) => {
   const { host, requests } = await startSandbox(t, { requireToken: {} });
   const { session } = startSession(t, host);
   assert.equal(await session.authorization(), undefined);
@@ -77,7 +77,7 @@ test('a worker that asks for a token before any other question learns where from
   );
 });
 
-test('a token server in trouble is asked three times before it is a miss', async (t) => {
+test('a failing token server is tried three times before it is a miss', async (t) => {
   const trouble = { match: { path: '/token', nth: [1, 4] }, action: { status: 500 } } as const;
   const registry = await startSandbox(t, { requireToken: {}, faults: [trouble] });
   const { session, heard } = startSession(t, registry.host, {}, 1);
@@ -90,7 +90,7 @@ for (const [action, code, words] of [
   [{ status: 403 }, 'unauthorized', /token server .* answered 403$/],
   [{ status: 200, body: '{"token":"two\\r\\nlines"}' }, 'answer-unexpected', /without a usable token$/],
 ] as const) {
-  test(`a token server that answers ${action.status} without a usable token ends the question`, async (t) => {
+  test(`a token server that answers ${action.status} without a usable token ends the request`, async (t) => {
     const faults = [{ match: { path: '/token' }, action }];
     const registry = await startSandbox(t, { requireToken: {}, faults });
     const error = await failureOf(startSession(t, registry.host).session.getManifest(TAG));

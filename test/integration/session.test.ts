@@ -29,7 +29,7 @@ function always(t: TestContext, action: FaultAction, match: FaultMatch = {}) {
   return startSandbox(t, { faults: [{ match, action }] });
 }
 
-test('a manifest comes with its bytes and its type, and its bytes are told', async (t) => {
+test('a manifest comes with its bytes and its type, and its bytes are counted', async (t) => {
   const { host, origin, requests } = await always(t, {
     withHeaders: { 'Content-Type': `${TYPE.toUpperCase()} ; charset=utf-8` },
   });
@@ -41,7 +41,7 @@ test('a manifest comes with its bytes and its type, and its bytes are told', asy
   assert.equal(session.blobUrl(CONFIG.digest), `${origin}/v2/team/app/blobs/${CONFIG.digest}`);
 });
 
-test('a manifest by digest that is wrong once is asked for again, and no third time', async (t) => {
+test('a manifest by digest that is wrong is requested once more, and no third time', async (t) => {
   const once = await answering(t, [{ flipByteAt: 10 }]);
   const { session, heard } = startSession(t, once.host);
   assert.deepEqual((await session.getManifest(MANIFEST_DIGEST)).bytes, MANIFEST);
@@ -94,7 +94,7 @@ for (const [action, code, words, requests] of REFUSALS) {
   });
 }
 
-test('a config that is not there is a blob that is not there', async (t) => {
+test('a missing config is reported as a missing blob', async (t) => {
   const { host } = await startSandbox(t);
   const error = await failureOf(startSession(t, host).session.getBlob(digestOfBytes(Buffer.alloc(32)), 5));
   assert.equal(error.code, 'blob-not-found');
@@ -125,7 +125,7 @@ async function assertNoSilence(t: TestContext): Promise<void> {
   assert.deepEqual((await session.getManifest(TAG)).bytes, MANIFEST);
 }
 
-test('of what takes its time', { concurrency: true }, async (t) => {
+test('of slow responses', { concurrency: true }, async (t) => {
   await Promise.all([
     t.test(
       'failures are misses, of the server and of the network, on a new connection and on a kept one',
@@ -135,7 +135,7 @@ test('of what takes its time', { concurrency: true }, async (t) => {
   ]);
 });
 
-test('a request that dies on a kept connection is repeated on a new one without a miss', async (t) => {
+test('a request that dies on a reused connection is repeated on a new one without a miss', async (t) => {
   const layout = { latencyMs: 20, faults: [{ match: { nth: 3 }, action: { closeAfterBytes: 0 } }] };
   const { host, requests } = await startSandbox(t, layout);
   const { session, heard } = startSession(t, host);
@@ -170,7 +170,7 @@ test('a loopback host with TLS is found, and its certificate has to be trusted',
   assert.deepEqual([...found.heard.misses, ...heard.misses], []);
 });
 
-test('each question has a line, and what is asked again says why', async (t) => {
+test('each request is logged, a retry with its reason', async (t) => {
   const storage = await startSandbox(t);
   const faults = [
     { match: { path: TAG, nth: 2 }, action: { status: 429 } },
@@ -201,7 +201,7 @@ test('each question has a line, and what is asked again says why', async (t) => 
   ]);
 });
 
-test('a session that is closed waits no more', async (t) => {
+test('a closed session does not wait', async (t) => {
   const { host } = await always(t, { retryAfter: { status: 429, seconds: 100 } });
   const { session, heard } = startSession(t, host);
   const answer = session.getManifest(TAG);
@@ -210,7 +210,7 @@ test('a session that is closed waits no more', async (t) => {
   await assert.rejects(answer, { name: 'AbortError' });
 });
 
-test('what a mirror asks to wait and nobody waits is not counted', async (t) => {
+test('a wait that a mirror asks for and that is skipped is not counted', async (t) => {
   const mirror = await always(t, { retryAfter: { status: 429, seconds: 100 } });
   const { host } = await startSandbox(t);
   const endpoints = [mirror.host, host].map((each) => ({ host: each, repository: 'x', insecure: false }));

@@ -58,7 +58,7 @@ async function assertThreeTries(t: TestContext): Promise<void> {
   assert.deepEqual(outcomes, [...HICCUPS.map(() => [2, 3]), ['network-hopeless', 3]]);
 }
 
-test('of answers that are late or do not come', { concurrency: true }, async (t) => {
+test('of responses that are late or do not come', { concurrency: true }, async (t) => {
   await Promise.all([
     t.test('a manifest and a range that begin later than the other timeouts are waited for', assertWaitedFor),
     t.test('connections that fall silent together are no failure each', assertOneSilence),

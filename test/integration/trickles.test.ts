@@ -71,7 +71,7 @@ const SPARE: readonly (readonly [name: string, head: string, drip: string])[] = 
 // All of them wait most of their time.
 describe('what trickles is not waited for', { concurrency: true }, () => {
   for (const [name, rest, drip] of SPARE) {
-    test(`the body of a redirect or a refusal that trickles ${name} is not waited for`, async (t) => {
+    test(`the trickling body of a redirect or a refusal ${name} is not waited for`, async (t) => {
       const { host, asked } = await tricklingServer(t, (path) => {
         if (path.startsWith('/storage/')) return { head: WHOLE };
         if (path.endsWith('/none')) return { head: `HTTP/1.1 404 Not Found\r\n${rest}`, drip };
@@ -86,7 +86,7 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     });
   }
 
-  test('a challenge whose body trickles is answered at once, and so is a worker refused', async (t) => {
+  test('a challenge whose body trickles is answered at once, and so is the refusal of a worker', async (t) => {
     const { host } = await tricklingServer(t, (path, nth) => {
       if (path.startsWith('/token'))
         return { head: WHOLE.replace(BYTES.toString(), '{"token":"token-ab"}').replace('19', '20') };
@@ -116,7 +116,7 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     });
   }
 
-  test('a protocol that nobody asked for is no answer, and what follows is not read', async (t) => {
+  test('a protocol that was not requested is no response, and what follows is not read', async (t) => {
     const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n';
     const { host } = await tricklingServer(t, () => ({ head, drip: 'x' }));
     const { session } = sessionFor(t, host);
@@ -128,7 +128,7 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     );
   });
 
-  test('an answer to HEAD has no body, whatever follows its headers', async (t) => {
+  test('a response to HEAD has no body, whatever follows its headers', async (t) => {
     const { host } = await tricklingServer(t, (_path, nth) => {
       if (nth > 0) return { head: WHOLE };
       return { head: `HTTP/1.1 200 OK\r\nDocker-Content-Digest: ${DIGEST}\r\n${CHUNKED}`, drip: CHUNK };
@@ -150,7 +150,7 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     );
   });
 
-  test('a small answer that trickles takes too long as a whole, and five of them are the end', async (t) => {
+  test('a small response that trickles takes too long, and five of them end the pull', async (t) => {
     const heads = [`HTTP/1.1 200 OK\r\n${CHUNKED}`, 'HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n'];
     const trickle = async (head: string) => {
       const drip = head.includes('chunked') ? CHUNK : 'x';

@@ -68,7 +68,7 @@ test(
   },
 );
 
-test('the library obeys policy.json: insecurePolicy makes a warning of a signature that is asked for', async (t) => {
+test('the library obeys policy.json: insecurePolicy turns a required signature into a warning', async (t) => {
   const registry = await startSandbox(t);
   const home = temporaryDirectory(t);
   mkdirSync(join(home, '.config/containers'), { recursive: true });

@@ -148,7 +148,7 @@ test('a copy of all platforms from a registry that ignores ranges fetches each b
   assertSentOnce(registry, image);
 });
 
-test('later blobs of a registry that ignores ranges are asked for as a whole at once', async (t) => {
+test('later blobs of a registry that ignores ranges are requested in full at once', async (t) => {
   const image = await plainImage(t, '+gzip', 1, 1, 1, 1);
   const registry = await startWithout(t, image, { ignoreRange: true });
   const options = { store: temporaryDirectory(t), connections: 2, workers: 2 };
@@ -162,7 +162,7 @@ for (const [kind, nth] of [
   ['zstd:chunked', 2],
   ['gzip', 3],
 ] as const) {
-  test(`the first whole response for a layer of ${kind} is used when ranges begin to be ignored later`, async (t) => {
+  test(`the first full response for a layer of ${kind} is used when ranges begin to be ignored later`, async (t) => {
     const image = await IMAGES[kind]!(t);
     const registry = await startWithout(t, image, { ignoreRange: true }, nth);
     const options = { store: temporaryDirectory(t), connections: 4, workers: 2 };
@@ -179,7 +179,7 @@ for (const [kind, nth] of [
   });
 }
 
-test('a pull and a copy that were broken off go on with each blob once, where ranges are ignored by now', async (t) => {
+test('an interrupted pull and copy fetch each blob once when ranges are ignored by now', async (t) => {
   const image = await plainImage(t, '+gzip', 3);
   const [layer] = readManifest(image.layout, 'plain').layers;
   const path = layer!.digest;
@@ -206,7 +206,7 @@ test('a pull and a copy that were broken off go on with each blob once, where ra
   assertSentOnce(other, image);
 });
 
-test('foreign blobs of a host that ignores ranges come once each, and the second is asked for as a whole', async (t) => {
+test('foreign blobs of a host that ignores ranges come once each, and the second is requested in full', async (t) => {
   const image = await plainImage(t, '+gzip', 2, 1);
   const blobs = readManifest(image.layout, 'plain').layers.map(({ digest }) =>
     readBlob(image.layout, digest),
@@ -233,7 +233,7 @@ test('foreign blobs of a host that ignores ranges come once each, and the second
   );
 });
 
-test('a blob that comes whole over ranges of it that were hashed is hashed again', async (t) => {
+test('a full blob that arrives over ranges that were hashed is hashed again', async (t) => {
   const image = await plainImage(t, '+gzip', 3);
   const [layer] = readManifest(image.layout, 'plain').layers;
   const good = readBlob(image.layout, layer!.digest);
@@ -258,7 +258,7 @@ test('a blob that comes whole over ranges of it that were hashed is hashed again
   assert.equal(elsewhere.asked.length, 3);
 });
 
-test('a plan knows of one request for each layer of a registry that ignores ranges', async (t) => {
+test('a plan counts one request for each layer of a registry that ignores ranges', async (t) => {
   const image = { ...(await largerImage(8)), ref: 'larger' };
   const registry = await startWithout(t, image, { ignoreRange: true });
   const { layers } = await inspectImage(`${registry.host}/x:larger`, { store: temporaryDirectory(t) });

@@ -209,7 +209,7 @@ test('a helper with an empty answer has no credentials', async (t) => {
   }
 });
 
-test('a helper that takes all of its input for the name gets the name and nothing behind it', async (t) => {
+test('the input of a helper is the name of the server and nothing else', async (t) => {
   const directory = join(temporaryDirectory(t), 'bin');
   mkdirSync(directory);
   const script = `#!/bin/sh\nprintf '{"Username":"u","Secret":"%s"}' "$(od -An -tx1 | tr -d ' \\n')"\n`;

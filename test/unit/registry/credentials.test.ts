@@ -89,7 +89,7 @@ test('XDG_CONFIG_HOME and DOCKER_CONFIG move their files', async (t) => {
   ]);
 });
 
-test('a file that is named is the only one, and the option goes before the variable', async (t) => {
+test('a file that is named is the only one, and the option precedes the variable', async (t) => {
   const { root, env } = home(t, {
     a: fileFor('a'),
     b: fileFor('b'),
@@ -103,7 +103,7 @@ test('a file that is named is the only one, and the option goes before the varia
   assert.equal(await credentialsOf(named).mayHave(), false);
 });
 
-test('a file that is named and absent or malformed is an error, before anybody asks', async (t) => {
+test('a file that is named and absent or malformed is an error, before credentials are required', async (t) => {
   const { root, env } = home(t, { bad: '{' });
   for (const [name, words] of [
     ['absent', /there is no file .*\/absent to read/],
@@ -131,7 +131,7 @@ test('the default files may be absent, but must not be malformed', async (t) => 
   });
 });
 
-test('a usual file that is a pipe, a device or a directory is warned of, and the next place counts', {
+test('a usual file that is a pipe, a device or a directory causes a warning, and the next source counts', {
   skip: skipUnless('mkfifo'),
 }, async (t) => {
   const { root, env } = home(t, {
@@ -164,7 +164,7 @@ test('explicit credentials are the only ones', async (t) => {
   });
 });
 
-test('a helper without an answer leaves it to the next place, and is not run to learn whether there may be some', async (t) => {
+test('a helper without credentials leaves it to the next source, and is not run to learn whether there may be some', async (t) => {
   const { root, env } = home(t, {
     'run/containers/auth.json': JSON.stringify({ credHelpers: { [HOST]: 'none' } }),
     'home/.config/containers/auth.json': JSON.stringify({ credsStore: 'some' }),
@@ -184,7 +184,7 @@ test('a helper without an answer leaves it to the next place, and is not run to 
   });
 });
 
-test('a helper that is not installed and a usual file that cannot be read are warned of, and the next place counts', async (t) => {
+test('a helper that is not installed and a usual file that cannot be read cause warnings, and the next source counts', async (t) => {
   const { root, env } = home(t, {
     'home/.config/containers/x': '',
     'home/.docker/config.json': JSON.stringify({ credsStore: 'absent', ...JSON.parse(fileFor('docker')) }),

@@ -55,7 +55,7 @@ test('a bearer challenge gives its parameters', () => {
   ]);
 });
 
-test('several challenges in one header and in several are told apart', () => {
+test('several challenges in one header and in several are distinguished', () => {
   const both = [
     ['basic', { realm: 'a' }],
     ['bearer', { realm: 'b', service: 'c' }],

@@ -58,7 +58,7 @@ test('a TLS peer and one without TLS are recognised', () => {
   assert.deepEqual(['EPROTO', 'ECONNRESET'].map(coded).map(isNotTls), [true, false]);
 });
 
-test('each trouble with TLS has a hint that fits it', () => {
+test('each TLS failure has a hint that fits it', () => {
   const number = (code: string) =>
     Object.assign(new Error(`write EPROTO 80FC:error:${code}:SSL routines::`), { code: 'EPROTO' });
   for (const [error, message, hint] of [

@@ -91,7 +91,7 @@ test('a registry has its location, its flags and its mirrors in order', async (t
   ]);
 });
 
-test('files of registries.conf.d are laid over the file in the order of their names', async (t) => {
+test('files of registries.conf.d are merged over the file in the order of their names', async (t) => {
   const home = configHome(t, {
     'registries.conf':
       'unqualified-search-registries = ["old"]\n[[registry]]\nlocation = "a"\n[[registry]]\nlocation = "b"',
@@ -116,7 +116,7 @@ test('files of registries.conf.d are laid over the file in the order of their na
   assert.equal(registries.aliases.has('z'), false);
 });
 
-test('a user’s file stands for the system’s, and the *.conf of both are laid over it, the user’s last', async (t) => {
+test('a user’s file replaces the system’s, and the *.conf of both are merged over it, the user’s last', async (t) => {
   const root = temporaryDirectory(t);
   const system = join(root, 'etc/containers');
   const user = join(root, 'home/.config/containers');
@@ -217,7 +217,7 @@ test('without a rule an image has only its own registry', () => {
   assert.deepEqual(places('example.com/a/b', rule('example.org')), ['example.com/a/b']);
 });
 
-test('mirrors come first and in order, and what stands behind the prefix stays', () => {
+test('mirrors come first and in order, and what follows the prefix stays', () => {
   const hub = rule('docker.io', { mirrors: [mirror('m1:5000'), mirror('m2/cache', { insecure: true })] });
   assert.deepEqual(endpointsOf(parseReference('alpine'), registries([hub])), [
     { host: 'm1:5000', repository: 'library/alpine', insecure: false },

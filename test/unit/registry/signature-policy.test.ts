@@ -121,7 +121,7 @@ test('the most specific scope of the image decides', (t) => {
   assert.match(said(t, { user: { default: REJECT, transports: { oci: { '': ACCEPT } } } }), /rejects/);
 });
 
-test('the user’s file stands for the system’s', (t) => {
+test('the user’s file replaces the system’s', (t) => {
   assert.equal(said(t, { user: { default: ACCEPT }, system: { default: REJECT } }), 'accepted');
   assert.match(said(t, { system: { default: REJECT } }), /^policy-rejected: etc\/containers/);
 });
@@ -172,7 +172,7 @@ test('a policy that is no regular file is an error', { skip: skipUnless('mkfifo'
   assert.match(saidOf(other), /^option-malformed: .*policy\.json is not a regular file/);
 });
 
-test("a user's file that cannot be read is told of, and the system's decides; one of the system is not passed over", (t) => {
+test("a user's file that cannot be read causes a warning, and the system's decides; one of the system is not skipped", (t) => {
   const root = temporaryDirectory(t);
   for (const name of [USER, SYSTEM]) mkdirSync(dirname(join(root, name)), { recursive: true });
   // Root reads all files, but follows no link to itself.

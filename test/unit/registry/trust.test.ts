@@ -37,7 +37,7 @@ function failsWith(words: RegExp) {
   };
 }
 
-test('SSL_CERT_FILE and SSL_CERT_DIR stand for the system’s authorities, the others are added to them', (t) => {
+test('SSL_CERT_FILE and SSL_CERT_DIR replace the system’s authorities, the others are added to them', (t) => {
   const directory = directoryWith(t, { 'file.pem': 'file', 'd1/a': 'a', 'd2/b': 'b', 'extra.pem': 'extra' });
   const certDir = directoryWith(t, { 'z.crt': 'z', 'y.crt': 'y', 'ignored.txt': '' });
   const environment = networkEnvironment({
@@ -53,7 +53,7 @@ test('SSL_CERT_FILE and SSL_CERT_DIR stand for the system’s authorities, the o
   });
 });
 
-test('the directory is that of the registry, with its port, and --cert-dir stands for it', (t) => {
+test('the directory is that of the registry, with its port, and --cert-dir replaces it', (t) => {
   const HOME = directoryWith(t, {
     [`.config/containers/certs.d/${HOST}/own.crt`]: 'own',
     '.config/containers/certs.d/registry.example/other.crt': 'other',
@@ -108,7 +108,7 @@ test('a certificate in the place of its key, and the key of another, are malform
   }
 });
 
-test('of the distributions’ bundles the first that is there is trusted, unless the environment names others', (t) => {
+test('the first of the distributions’ bundles that exists is trusted, unless the environment names others', (t) => {
   const root = temporaryDirectory(t);
   const trusted = (environment = {}) => readTrust({ host: HOST, tlsVerify: true, environment }, root).ca;
   // Node's own authorities, which are taken where there is none of these.
@@ -133,14 +133,14 @@ test('of the distributions’ bundles the first that is there is trusted, unless
   assert.deepEqual(trusted({ SSL_CERT_DIR: temporaryDirectory(t) }), []);
 });
 
-test('without a bundle, authorities of our own are added to those that Node brings along', (t) => {
+test('without a bundle, configured authorities are added to those of Node', (t) => {
   const extra = directoryWith(t, { 'extra.pem': 'extra' });
   const environment = { NODE_EXTRA_CA_CERTS: join(extra, 'extra.pem') };
   const { ca } = readTrust({ host: HOST, tlsVerify: true, environment }, temporaryDirectory(t));
   assert.deepEqual(ca, [...rootCertificates, 'extra']);
 });
 
-test('a user’s directory of certificates goes before podman’s of the system, and that before docker’s', (t) => {
+test('a user’s directory of certificates precedes podman’s of the system, and that docker’s', (t) => {
   const root = temporaryDirectory(t);
   const HOME = join(root, 'home');
   const own = () => {
