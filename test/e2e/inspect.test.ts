@@ -173,5 +173,5 @@ test('a foreign layer ends a pull and a plan with exit code 8 until --allow-fore
   );
   // It is in the store now: nobody has to be trusted any more.
   const again = await json<PullJson>(store, `${host}/x:it`);
-  assert.deepEqual([again.requests, elsewhere.asked.length], [0, 1]);
+  assert.deepEqual([again.requests, elsewhere.requests.length], [0, 1]);
 });

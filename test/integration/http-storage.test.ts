@@ -73,7 +73,7 @@ test(
     assert.deepEqual((await session.getManifest(digest)).bytes, bytes);
     assert.equal((await failureOf(session.getManifest('v1'))).code, 'redirect-refused');
     assert.deepEqual(
-      storage.asked.map(({ authorization }) => authorization),
+      storage.requests.map(({ authorization }) => authorization),
       [undefined, undefined],
     );
   },

@@ -151,8 +151,8 @@ test('a foreign layer is requested at its own URL alone, without credentials, wh
   const store = join(directory, 'store');
   const { result } = await pull(`${registry.host}/x:it`, { store, authfile, allowForeign: true });
   assertProven(result);
-  assert.ok(elsewhere.asked.length > 0);
-  for (const { url, authorization } of elsewhere.asked)
+  assert.ok(elsewhere.requests.length > 0);
+  for (const { url, authorization } of elsewhere.requests)
     assert.deepEqual([url, authorization], ['/theirs', undefined]);
   const foreign = layers[1]!.digest;
   for (const { requests } of [mirror, registry])

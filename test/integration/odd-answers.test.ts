@@ -28,13 +28,13 @@ function digestOf(bytes: Buffer): Digest {
 test('a pull limit without a time ends the request after four waits, with the message of the registry', async (t) => {
   t.mock.method(Math, 'random', () => 0.001);
   const server = await serverFor(t, (_, response) => response.writeHead(429).end(LIMIT_BODY));
-  const { session, heard } = startSession(t, server.host);
+  const { session, reports } = startSession(t, server.host);
   const error = await failureOf(session.getManifest('v1'));
   assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
   assert.ok(error.message.includes(LIMIT), error.message);
   assert.match(error.hint, /log in with "docker login"/);
-  assert.equal(server.asked.length, 5);
-  assert.ok(heard.waits.every(({ reason }) => reason === JSON.stringify(LIMIT)));
+  assert.equal(server.requests.length, 5);
+  assert.ok(reports.waits.every(({ reason }) => reason === JSON.stringify(LIMIT)));
 });
 
 test('a pull limit with a long time ends the request with the message of the registry', async (t) => {
@@ -42,7 +42,7 @@ test('a pull limit with a long time ends the request with the message of the reg
     response.writeHead(429, { 'retry-after': '21600' }).end(LIMIT_BODY),
   );
   const error = await failureOf(startSession(t, server.host).session.getManifest('v1'));
-  assert.deepEqual([error.code, server.asked.length], ['network-hopeless', 1]);
+  assert.deepEqual([error.code, server.requests.length], ['network-hopeless', 1]);
   assert.match(error.message, /wait too long: 21600 s/);
   assert.ok(error.message.includes(LIMIT), error.message);
   assert.match(error.hint, /docker login/);
@@ -211,7 +211,7 @@ for (const [how, headers, asked] of [
       response.writeHead(307, { location: `${storage.origin}/b` }).end(),
     );
     const error = await failureOf(startSession(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
-    assert.equal(storage.asked.length, asked);
+    assert.equal(storage.requests.length, asked);
     assert.ok(error.message.includes(storage.host) && error.message.includes(LIMIT), error.message);
     assert.match(error.hint, /storage/);
     assert.doesNotMatch(`${error.message} ${error.hint}`, /log ?in/);

@@ -61,7 +61,7 @@ for (const mediaType of [OCI_FOREIGN, DOCKER_FOREIGN]) {
     assert.deepEqual([error.code, error.exitCode, error.layer], ['unsupported', 8, layer.digest]);
     assert.match(error.hint ?? '', /--allow-foreign/);
     assert.ok(error.message.includes(elsewhere.host) && !error.message.includes('secret'), error.message);
-    assert.equal(elsewhere.asked.length, 0);
+    assert.equal(elsewhere.requests.length, 0);
     assert.deepEqual(listedImages(store), []);
   });
 
@@ -76,15 +76,15 @@ for (const mediaType of [OCI_FOREIGN, DOCKER_FOREIGN]) {
     assertProven(result);
     assert.deepEqual(warnings(events), []);
     assert.deepEqual([result.layers[1]!.format, result.layers[1]!.fetchedBytes], ['gzip', BLOB.length]);
-    assert.ok(elsewhere.asked.length > 0);
-    for (const { url, authorization } of elsewhere.asked)
+    assert.ok(elsewhere.requests.length > 0);
+    for (const { url, authorization } of elsewhere.requests)
       assert.deepEqual([url, authorization], ['/theirs', undefined]);
     const asks = layerAsks(registry);
     assert.ok(asks.length > 0 && !asks.some(({ path }) => path.endsWith(layer.digest)));
     // What is in the store needs no leave: it is not fetched from anywhere.
-    const asked = elsewhere.asked.length;
+    const asked = elsewhere.requests.length;
     const again = await pull(image, { store });
-    assert.deepEqual([again.result.requests, elsewhere.asked.length], [0, asked]);
+    assert.deepEqual([again.result.requests, elsewhere.requests.length], [0, asked]);
   });
 }
 
@@ -94,7 +94,9 @@ test('a foreign layer that is not at its first URL is fetched from the second', 
   const { result, events } = await pull(image, { store, allowForeign: true });
   assertProven(result);
   assert.match(warnings(events).join(), /the next URL/);
-  assert.ok(first.asked.length > 0 && second.asked.every(({ authorization }) => authorization === undefined));
+  assert.ok(
+    first.requests.length > 0 && second.requests.every(({ authorization }) => authorization === undefined),
+  );
 });
 
 test('a foreign layer with wrong bytes is fetched from the second URL', async (t) => {
@@ -102,7 +104,7 @@ test('a foreign layer with wrong bytes is fetched from the second URL', async (t
   const { image, store } = await foreignImage(t, [`${first.origin}/a`, `${second.origin}/b`]);
   const { result } = await pull(image, { store, allowForeign: true });
   assertProven(result);
-  assert.ok(first.asked.length > 0 && second.asked.length > 0);
+  assert.ok(first.requests.length > 0 && second.requests.length > 0);
 });
 
 test('a foreign layer with wrong bytes is refused where there is no other URL', async (t) => {
@@ -119,7 +121,7 @@ test('a foreign layer that is at none of its URLs is not found', async (t) => {
   const { image, store, layer } = await foreignImage(t, urls);
   const error = await failureOf(pull(image, { store, allowForeign: true }));
   assert.deepEqual([error.code, error.exitCode, error.layer], ['blob-not-found', 3, layer.digest]);
-  assert.deepEqual([...new Set(elsewhere.asked.map(({ url }) => url))], ['/a', '/b']);
+  assert.deepEqual([...new Set(elsewhere.requests.map(({ url }) => url))], ['/a', '/b']);
 });
 
 test('a URL that redirects to a host that asks for a token gets none', async (t) => {
@@ -132,7 +134,7 @@ test('a URL that redirects to a host that asks for a token gets none', async (t)
   const { image, store } = await foreignImage(t, [`${elsewhere.origin}/a`]);
   const error = await failureOf(pull(image, { store, allowForeign: true }));
   assert.deepEqual([error.code, error.exitCode], ['unauthorized', 4]);
-  for (const { authorization } of [...elsewhere.asked, ...asking.asked])
+  for (const { authorization } of [...elsewhere.requests, ...asking.requests])
     assert.equal(authorization, undefined);
 });
 
@@ -160,7 +162,7 @@ test('a copy leaves out a foreign layer, and names its host', async (t) => {
   const elsewhere = await place(t, good);
   const { image, layer } = await foreignImage(t, [`${elsewhere.origin}/secret/path?k=v`]);
   const { blobs, warned } = await copied(t, image);
-  assert.deepEqual([blobs.length, elsewhere.asked.length], [3, 0]);
+  assert.deepEqual([blobs.length, elsewhere.requests.length], [3, 0]);
   assert.ok(warned.includes(elsewhere.host) && !warned.includes('secret'), warned);
   assert.ok(!blobs.some((name) => layer.digest.endsWith(name)));
 });
@@ -176,7 +178,7 @@ test('with --allow-foreign a copy has the foreign layer, from the first URL with
   assert.match(warned, /the next URL.*fetching it again.*the next URL/);
   // The second address twice.
   assert.ok(result.fetchedBytes > 3 * BLOB.length, String(result.fetchedBytes));
-  for (const { asked } of places) {
-    assert.ok(asked.length > 0 && asked.every(({ authorization }) => authorization === undefined));
+  for (const { requests } of places) {
+    assert.ok(requests.length > 0 && requests.every(({ authorization }) => authorization === undefined));
   }
 });

@@ -32,7 +32,7 @@ async function fetched(t: TestContext, answer: Answering, take?: (chunk: Buffer)
   const options = { sizeBytes: BLOB.length, ...(take && { take }) };
   const { bytes, events } = await fetchBlob(t, server.origin, options);
   assert.ok(bytes.equals(BLOB));
-  return { ranges: server.asked.map(({ range }) => range?.split(/[=-]/)[1]), misses: events.misses };
+  return { ranges: server.requests.map(({ range }) => range?.split(/[=-]/)[1]), misses: events.misses };
 }
 
 test('an empty range sends nothing, and one outside the blob is refused before anything is sent', async (t) => {
@@ -41,7 +41,7 @@ test('an empty range sends nothing, and one outside the blob is refused before a
     fetchBlob(t, server.origin, { sizeBytes: BLOB.length, range });
   assert.deepEqual((await fetch([5, 5])).totals, { requests: 0, receivedBytes: 0 });
   await assert.rejects(fetch([0, BLOB.length + 1]), { code: 'internal', message: /inside/ });
-  assert.equal(server.asked.length, 0);
+  assert.equal(server.requests.length, 0);
 });
 
 test('a chunked body that is longer than its range is refused, and one of the right length accepted', async (t) => {
@@ -91,7 +91,7 @@ test('a 200 is skipped to the start of the range and closed at its end, and give
     code: 'network-hopeless',
     message: /ignores ranges/,
   });
-  assert.equal(short.asked.length, 5);
+  assert.equal(short.requests.length, 5);
 });
 
 test('a slow body is no silence', async (t) => {
@@ -201,6 +201,6 @@ for (const [how, take] of [
     });
     await assert.rejects(fetchBlob(t, server.origin, { sizeBytes: BLOB.length, take }), /bad frame/);
     await isClosed;
-    assert.equal(server.asked.length, 1);
+    assert.equal(server.requests.length, 1);
   });
 }

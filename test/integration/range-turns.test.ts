@@ -143,7 +143,7 @@ test('of ranges that begin at once with an expired token, one is refused', async
   const blob = { url: `${server.origin}/v2/x/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BLOB.length };
   await Promise.all(allRanges(clientFor(t, server.host), blob, events));
   assert.deepEqual(
-    server.asked.map(({ authorization }) => authorization),
+    server.requests.map(({ authorization }) => authorization),
     ['old', ...new Array<string>(CONNECTIONS).fill('new')],
   );
 });
@@ -162,7 +162,7 @@ test('a range that gets no token in its turn releases its connection', async (t)
   };
   const refused = await failureOf(fetchRange(client, { ...range, events: recordEvents({ authorize }) }));
   assert.equal(refused.code, 'unauthorized');
-  assert.deepEqual(server.asked, []);
+  assert.deepEqual(server.requests, []);
   const { requests } = await fetchRange(client, { ...range, events: recordEvents() });
   assert.equal(requests, 1);
 });

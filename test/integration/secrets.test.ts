@@ -270,7 +270,7 @@ test('users and queries in URLs of foreign layers appear nowhere', async (t) => 
     const ended = await run(t, `${host}/x:it`, { allowForeign }, [command]);
     assert.equal(ended.exitCode, exitCode, ended.told);
   }
-  assert.ok(elsewhere.asked.length > 0);
+  assert.ok(elsewhere.requests.length > 0);
 });
 
 test('no part of a client’s key appears, whether it fits or not', NEEDS_OPENSSL, async (t) => {

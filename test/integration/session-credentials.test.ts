@@ -48,7 +48,7 @@ test('a registry that requires Basic gets a user name and a password, and only a
   await session.getManifest('v1');
   await session.getManifest('v1');
   assert.deepEqual(
-    registry.asked.map(({ authorization }) => authorization),
+    registry.requests.map(({ authorization }) => authorization),
     [undefined, BASIC, BASIC],
   );
   assert.equal(await session.authorization(), BASIC);
@@ -59,7 +59,7 @@ test('credentials that Basic refuses are reported after one try, with their sour
   const { session, authfile } = sessionWithLogin(t, registry.host, LOGIN);
   const words = new RegExp(`denies access to team/app with the credentials of ${authfile}`);
   await assert.rejects(session.getManifest('v1'), failsWith(words, /docker login .* or "podman login/));
-  assert.equal(registry.asked.length, 2);
+  assert.equal(registry.requests.length, 2);
 });
 
 test('without credentials the hint names the sources that were searched', async (t) => {
@@ -89,8 +89,8 @@ test('a token server gets Basic credentials, the registry never sees them', asyn
   });
   const { session } = sessionWithLogin(t, registry.host, LOGIN);
   await session.getManifest('v1');
-  assert.equal(tokens.asked[0]?.authorization, BASIC);
-  assert.deepEqual(Object.fromEntries(new URL(tokens.asked[0]!.url, tokens.origin).searchParams), {
+  assert.equal(tokens.requests[0]?.authorization, BASIC);
+  assert.deepEqual(Object.fromEntries(new URL(tokens.requests[0]!.url, tokens.origin).searchParams), {
     service: 'the service',
     scope: 'repository:team/app:pull',
     account: 'me',
@@ -98,7 +98,7 @@ test('a token server gets Basic credentials, the registry never sees them', asyn
   valid.clear();
   await session.getManifest('v1');
   assert.deepEqual(
-    registry.asked.map(({ authorization }) => authorization),
+    registry.requests.map(({ authorization }) => authorization),
     [undefined, 'Bearer t1', 'Bearer t1', 'Bearer t2'],
   );
 });
@@ -128,7 +128,7 @@ test('an identity token is exchanged by POST, and not sent on by a redirect', as
   assert.deepEqual(posts, [['application/x-www-form-urlencoded', fields]]);
   valid.clear();
   await assert.rejects(session.getManifest('v1'), { code: 'redirect-refused' });
-  assert.equal(elsewhere.asked.length, 0);
+  assert.equal(elsewhere.requests.length, 0);
 });
 
 test('a token server that refuses credentials is distinguished from one that requires some', async (t) => {
@@ -147,26 +147,26 @@ test('an identity token does not help where Basic is required', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session } = sessionWithLogin(t, registry.host, IDENTITY);
   await assert.rejects(session.getManifest('v1'), failsWith(/denies access/, /docker login/));
-  assert.equal(registry.asked.length, 1);
+  assert.equal(registry.requests.length, 1);
 });
 
 test('a registry that hides private repositories gets credentials, if there are any', async (t) => {
   for (const status of [403, 404]) {
     const registry = await serverFor(t, guard(new Set([BASIC]), 'Basic realm="x"', status));
     await sessionWithLogin(t, registry.host, LOGIN).session.getManifest('v1');
-    const asked = registry.asked.map(({ url, authorization }) => [url, authorization]);
+    const asked = registry.requests.map(({ url, authorization }) => [url, authorization]);
     const manifest = '/v2/team/app/manifests/v1';
     assert.deepEqual(asked, [
       [manifest, undefined],
       ['/v2/', undefined],
       [manifest, BASIC],
     ]);
-    registry.asked.length = 0;
+    registry.requests.length = 0;
     const stranger = sessionWithLogin(t, registry.host, {}).session;
     const code = status === 403 ? 'unauthorized' : 'image-not-found';
     await assert.rejects(stranger.getManifest('v1'), { code });
     // One that does not have it is asked whether it has schema 1.
-    assert.equal(registry.asked.length, status === 404 ? 2 : 1);
+    assert.equal(registry.requests.length, status === 404 ? 2 : 1);
   }
 });
 

@@ -45,10 +45,10 @@ test(
         setTimeout(() => socket.end(answer), plainAsked++ === 0 ? 0 : 200);
       });
     });
-    const { session, heard } = startSession(t, host, { tlsVerify: false });
+    const { session, reports } = startSession(t, host, { tlsVerify: false });
     await Promise.all([1, 2].map(() => session.getManifest('chunked-v1')));
     assert.equal(plainAsked, 2);
     assert.equal(session.origin, `https://${host}`);
-    assert.deepEqual(heard.misses, []);
+    assert.deepEqual(reports.misses, []);
   },
 );

@@ -80,10 +80,10 @@ test('the first request of a session may be a worker’s for a token: the regist
 test('a failing token server is tried three times before it is a miss', async (t) => {
   const trouble = { match: { path: '/token', nth: [1, 4] }, action: { status: 500 } } as const;
   const registry = await startSandbox(t, { requireToken: {}, faults: [trouble] });
-  const { session, heard } = startSession(t, registry.host, {}, 1);
+  const { session, reports } = startSession(t, registry.host, {}, 1);
   await session.getManifest(TAG);
   assert.equal(tokensOf(registry), 5);
-  assert.deepEqual(heard.misses, [`no token from ${registry.host}: ${registry.host} answers 500`]);
+  assert.deepEqual(reports.misses, [`no token from ${registry.host}: ${registry.host} answers 500`]);
 });
 
 for (const [action, code, words] of [

@@ -33,9 +33,9 @@ test('a manifest comes with its bytes and its type, and its bytes are counted', 
   const { host, origin, requests } = await always(t, {
     withHeaders: { 'Content-Type': `${TYPE.toUpperCase()} ; charset=utf-8` },
   });
-  const { session, heard } = startSession(t, host);
+  const { session, reports } = startSession(t, host);
   assert.deepEqual(await session.getManifest(TAG), { bytes: MANIFEST, mediaType: TYPE });
-  assert.equal(heard.receivedBytes, MANIFEST.length);
+  assert.equal(reports.receivedBytes, MANIFEST.length);
   assert.equal(requests[0]?.path, `/v2/team/app/manifests/${TAG}`);
   assert.equal(session.origin, origin);
   assert.equal(session.blobUrl(CONFIG.digest), `${origin}/v2/team/app/blobs/${CONFIG.digest}`);
@@ -43,9 +43,9 @@ test('a manifest comes with its bytes and its type, and its bytes are counted', 
 
 test('a manifest by digest that is wrong is requested once more, and no third time', async (t) => {
   const once = await answering(t, [{ flipByteAt: 10 }]);
-  const { session, heard } = startSession(t, once.host);
+  const { session, reports } = startSession(t, once.host);
   assert.deepEqual((await session.getManifest(MANIFEST_DIGEST)).bytes, MANIFEST);
-  assert.deepEqual(heard.misses, []);
+  assert.deepEqual(reports.misses, []);
   const wrong = await always(t, { flipByteAt: 10 });
   const error = await failureOf(startSession(t, wrong.host).session.getManifest(MANIFEST_DIGEST));
   assert.equal(error.code, 'digest-mismatch');
@@ -105,17 +105,17 @@ async function assertMisses(t: TestContext): Promise<void> {
   const silent = { stallAfterBytes: 0 };
   const faults = [{ status: 502 }, { closeAfterBytes: 4 }, { status: 408 }, silent, undefined, silent];
   const { host, requests } = await answering(t, faults);
-  const { session, heard } = startSession(t, host, { answerTimeoutMs: 800 }, 5);
+  const { session, reports } = startSession(t, host, { answerTimeoutMs: 800 }, 5);
   await session.getManifest(TAG);
   await session.getManifest(TAG);
-  assert.deepEqual(heard.misses, [
+  assert.deepEqual(reports.misses, [
     `${host} answers 502`,
     `${host} broke off the connection`,
     `${host} answers 408`,
     `${host} did not begin to answer in time`,
     `${host} did not begin to answer in time`,
   ]);
-  assert.equal(heard.receivedBytes, 4 + 2 * MANIFEST.length);
+  assert.equal(reports.receivedBytes, 4 + 2 * MANIFEST.length);
   assert.equal(requests[5]!.connection, requests[4]!.connection);
 }
 
@@ -138,10 +138,10 @@ test('of slow responses', { concurrency: true }, async (t) => {
 test('a request that dies on a reused connection is repeated on a new one without a miss', async (t) => {
   const layout = { latencyMs: 20, faults: [{ match: { nth: 3 }, action: { closeAfterBytes: 0 } }] };
   const { host, requests } = await startSandbox(t, layout);
-  const { session, heard } = startSession(t, host);
+  const { session, reports } = startSession(t, host);
   await Promise.all([session.getManifest(TAG), session.getManifest(TAG)]);
   await session.getManifest(TAG);
-  assert.deepEqual(heard.misses, []);
+  assert.deepEqual(reports.misses, []);
   const [one, other, died, repeated] = requests.map(({ connection }) => connection);
   assert.notEqual(one, other, 'two connections are kept');
   assert.ok(died === one || died === other);
@@ -150,12 +150,12 @@ test('a request that dies on a reused connection is repeated on a new one withou
 
 test('a host that has answered in http is not tried in https afterwards', async (t) => {
   const { host } = await answering(t, [undefined, { status: 400 }]);
-  const { session, heard } = startSession(t, host);
+  const { session, reports } = startSession(t, host);
   await session.getManifest(TAG);
   const error = await failureOf(session.getManifest(TAG));
   assert.equal(error.code, 'answer-unexpected');
   assert.match(error.message, /answered 400/);
-  assert.equal(heard.lines.length, 2);
+  assert.equal(reports.lines.length, 2);
 });
 
 test('a loopback host with TLS is found, and its certificate has to be trusted', NEEDS_OPENSSL, async (t) => {
@@ -163,11 +163,11 @@ test('a loopback host with TLS is found, and its certificate has to be trusted',
   const found = startSession(t, host, { tlsVerify: false });
   await found.session.getManifest(TAG);
   assert.equal(found.session.origin, `https://${host}`);
-  const { session, heard } = startSession(t, host, {}, 5);
+  const { session, reports } = startSession(t, host, {}, 5);
   const error = await failureOf(session.getManifest(TAG));
   assert.equal(error.code, 'network-hopeless');
   assert.match(error.message, /certificate of .* is not trusted/);
-  assert.deepEqual([...found.heard.misses, ...heard.misses], []);
+  assert.deepEqual([...found.reports.misses, ...reports.misses], []);
 });
 
 test('each request is logged, a retry with its reason', async (t) => {
@@ -182,9 +182,9 @@ test('each request is logged, a retry with its reason', async (t) => {
   ];
   const registry = await startSandbox(t, { faults, requireToken: {} });
   t.mock.method(Math, 'random', () => 0.001);
-  const { session, heard } = startSession(t, registry.host, {}, 1);
+  const { session, reports } = startSession(t, registry.host, {}, 1);
   await session.getManifest(TAG);
-  const lines = heard.lines.map((line) =>
+  const lines = reports.lines.map((line) =>
     line
       .replaceAll(registry.host, 'registry')
       .replaceAll(storage.host, 'storage')
@@ -203,9 +203,9 @@ test('each request is logged, a retry with its reason', async (t) => {
 
 test('a closed session does not wait', async (t) => {
   const { host } = await always(t, { retryAfter: { status: 429, seconds: 100 } });
-  const { session, heard } = startSession(t, host);
+  const { session, reports } = startSession(t, host);
   const answer = session.getManifest(TAG);
-  while (heard.waits.length === 0) await new Promise(setImmediate);
+  while (reports.waits.length === 0) await new Promise(setImmediate);
   session.close();
   await assert.rejects(answer, { name: 'AbortError' });
 });
@@ -214,7 +214,7 @@ test('a wait that a mirror asks for and that is skipped is not counted', async (
   const mirror = await always(t, { retryAfter: { status: 429, seconds: 100 } });
   const { host } = await startSandbox(t);
   const endpoints = [mirror.host, host].map((each) => ({ host: each, repository: 'x', insecure: false }));
-  const { options, heard } = sessionOptions(host);
+  const { options, reports } = sessionOptions(host);
   const session = createMirroredSession({
     ...options,
     endpoints,
@@ -222,5 +222,5 @@ test('a wait that a mirror asks for and that is skipped is not counted', async (
   });
   t.after(() => session.close());
   assert.deepEqual((await session.getManifest(TAG)).bytes, MANIFEST);
-  assert.deepEqual([mirror.requests.length, heard.waits, options.waits[0]], [1, [], 0n]);
+  assert.deepEqual([mirror.requests.length, reports.waits, options.waits[0]], [1, [], 0n]);
 });

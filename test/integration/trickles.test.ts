@@ -47,8 +47,8 @@ async function tricklingServer(t: TestContext, answer: (path: string, nth: numbe
 /** A session in plain HTTP with patience for `misses` misses, and those it had. */
 function sessionFor(t: TestContext, host: string, misses = 0, idleTimeoutMs = IDLE_TIMEOUT_MS) {
   const timeouts = { connectTimeoutMs: IDLE_TIMEOUT_MS, idleTimeoutMs, answerTimeoutMs: idleTimeoutMs };
-  const { session, heard } = startSession(t, host, { plainHttp: true, ...timeouts }, misses);
-  return { session, heard: heard.misses };
+  const { session, reports } = startSession(t, host, { plainHttp: true, ...timeouts }, misses);
+  return { session, reports: reports.misses };
 }
 
 /** The blob by a range, as a worker fetches it. */
@@ -104,9 +104,9 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     test(`a flood of ${interim} is silence, on the main thread and in a worker`, async (t) => {
       const drip = `HTTP/1.1 ${interim}\r\nLink: </x>\r\n\r\n`;
       const { host } = await tricklingServer(t, () => ({ head: drip, drip }));
-      const { session, heard } = sessionFor(t, host, 1);
+      const { session, reports } = sessionFor(t, host, 1);
       await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
-      assert.equal(heard.length, 2);
+      assert.equal(reports.length, 2);
       const misses: string[] = [];
       const miss = (message: string) => {
         misses.push(message);
@@ -155,14 +155,14 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
     const trickle = async (head: string) => {
       const drip = head.includes('chunked') ? CHUNK : 'x';
       const { host, asked } = await tricklingServer(t, () => ({ head, drip }));
-      const { session, heard } = sessionFor(t, host, 1000, 100);
+      const { session, reports } = sessionFor(t, host, 1000, 100);
       await assert.rejects(session.getManifest('v1'), {
         code: 'network-hopeless',
         message: /too long.* \(5 times for the same answer\)$/,
       });
       assert.equal(asked(), 5);
       // A busy machine may be silent for as long as the idle timeout.
-      assert.ok(heard.some((message) => message === `${host} took too long to send a small response`));
+      assert.ok(reports.some((message) => message === `${host} took too long to send a small response`));
     };
     await Promise.all(heads.map(trickle));
   });

@@ -225,9 +225,9 @@ test('foreign blobs of a host that ignores ranges come once each, and the second
   const options = { store: temporaryDirectory(t), allowForeign: true, connections: 1, workers: 1 };
   assertProven((await pull(`${registry.host}/x:plain`, options)).result);
   assert.deepEqual(
-    elsewhere.asked.map(({ url, range }) => [url, range]),
+    elsewhere.requests.map(({ url, range }) => [url, range]),
     [
-      ['/0', elsewhere.asked[0]!.range],
+      ['/0', elsewhere.requests[0]!.range],
       ['/1', `bytes=0-${blobs[1]!.length - 1}`],
     ],
   );
@@ -255,7 +255,7 @@ test('a full blob that arrives over ranges that were hashed is hashed again', as
   const copying = copied(image, registry.host, path, { allowForeign: true, connections: 1 });
   assert.equal((await failureOf(copying)).code, 'digest-mismatch');
   // A range, the whole blob instead of the next, and that once more.
-  assert.equal(elsewhere.asked.length, 3);
+  assert.equal(elsewhere.requests.length, 3);
 });
 
 test('a plan counts one request for each layer of a registry that ignores ranges', async (t) => {

@@ -6,7 +6,7 @@ import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import type { RangeEvents } from '../../src/registry/range-client.js';
 import type { KeyPair } from './certificate.js';
 
-interface Asked {
+interface SeenRequest {
   readonly url: string;
   readonly range: string | undefined;
   readonly authorization: string | undefined;
@@ -17,7 +17,7 @@ export interface ScriptedServer {
   readonly origin: string;
   readonly host: string;
   /** Every request so far, in order. */
-  readonly asked: Asked[];
+  readonly requests: SeenRequest[];
   /** How many connections were made so far. */
   connections(): number;
   closeConnections(): void;
@@ -29,12 +29,12 @@ export type Answering = (request: IncomingMessage, response: ServerResponse, nth
 
 /** A server on a free port of 127.0.0.1; with `tls`, https with that key and certificate. */
 export async function startServer(answer: Answering, tls?: KeyPair): Promise<ScriptedServer> {
-  const asked: Asked[] = [];
+  const requests: SeenRequest[] = [];
   let connections = 0;
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
     const { range, authorization, accept } = request.headers;
-    asked.push({ url: request.url ?? '', range, authorization, accept });
-    answer(request, response, asked.length);
+    requests.push({ url: request.url ?? '', range, authorization, accept });
+    answer(request, response, requests.length);
   };
   const server: Server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
   server.on(tls === undefined ? 'connection' : 'secureConnection', () => {
@@ -44,7 +44,7 @@ export async function startServer(answer: Answering, tls?: KeyPair): Promise<Scr
   return {
     host,
     origin: `${tls === undefined ? 'http' : 'https'}://${host}`,
-    asked,
+    requests,
     connections: () => connections,
     closeConnections: () => server.closeAllConnections(),
     close: () => {

@@ -8,17 +8,17 @@ import type { SessionOptions } from '../../src/registry/exchange.js';
 import { createRegistrySession, type RegistrySession } from '../../src/registry/session.js';
 import { temporaryDirectory } from './temporary.js';
 
-/** What a session told its pull, and the lines of its log. */
-interface Heard {
+/** What a session reported to its pull, and the lines of its log. */
+interface Reports {
   receivedBytes: number;
   readonly misses: string[];
   readonly waits: Wait[];
   readonly lines: string[];
 }
 
-/** Options that put up with so many misses, each without a pause, and what is told by them. */
-export function sessionOptions(host: string, misses = 0): { options: SessionOptions; heard: Heard } {
-  const heard: Heard = { receivedBytes: 0, misses: [], waits: [], lines: [] };
+/** Options that allow so many misses, each without a pause, and what they report. */
+export function sessionOptions(host: string, misses = 0): { options: SessionOptions; reports: Reports } {
+  const reports: Reports = { receivedBytes: 0, misses: [], waits: [], lines: [] };
   const options: SessionOptions = {
     host,
     repository: 'team/app',
@@ -32,33 +32,33 @@ export function sessionOptions(host: string, misses = 0): { options: SessionOpti
     tokens: new Map(),
     retryPolicy: {
       received: (bytes) => {
-        heard.receivedBytes += bytes;
+        reports.receivedBytes += bytes;
       },
       miss: async (reason) => {
-        heard.misses.push(reason.message);
-        if (heard.misses.length > misses) throw fromFailure(reason);
+        reports.misses.push(reason.message);
+        if (reports.misses.length > misses) throw fromFailure(reason);
       },
       pause: (wait) => {
-        heard.waits.push(wait);
+        reports.waits.push(wait);
         return () => {};
       },
     },
-    debug: (line) => heard.lines.push(line),
+    debug: (line) => reports.lines.push(line),
   };
-  return { options, heard };
+  return { options, reports };
 }
 
-/** A session for `team/app` at a host, and what it tells. */
+/** A session for `team/app` at a host, and what it reports. */
 export function startSession(
   t: TestContext,
   host: string,
   more: Partial<SessionOptions> = {},
   misses = 0,
-): { readonly session: RegistrySession; readonly heard: Heard } {
-  const { options, heard } = sessionOptions(host, misses);
+): { readonly session: RegistrySession; readonly reports: Reports } {
+  const { options, reports } = sessionOptions(host, misses);
   const session = createRegistrySession({ ...options, ...more });
   t.after(() => session.close());
-  return { session, heard };
+  return { session, reports };
 }
 
 /** A session with the credentials of an auth file with this content; `{host}` in it stands for the registry. */
