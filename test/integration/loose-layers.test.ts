@@ -179,16 +179,16 @@ test('bytes behind gzip are named with their place', async (t) => {
   const random = noise(5, 3_000_000);
   const at = GZIP.length;
   const cases: ReadonlyArray<readonly [Buffer, string, number]> = [
-    [Buffer.from('\n'), '1 byte behind its gzip data that are no gzip and no padding (0a)', at],
+    [Buffer.from('\n'), '1 byte after its gzip data that are neither gzip nor padding (0a)', at],
     [
       Buffer.from('hello garbage'),
-      '13 bytes behind its gzip data that are no gzip and no padding (68 65 6c 6c 6f 20 67 61 …)',
+      '13 bytes after its gzip data that are neither gzip nor padding (68 65 6c 6c 6f 20 67 61 …)',
       at,
     ],
-    [Buffer.from([0x1f]), '1 byte behind its gzip data that are no gzip and no padding (1f)', at],
-    [Buffer.from([0x1f, 0x8b, 7, 0, 0, 0, 0, 0, 0, 0]), '10 bytes behind its gzip data', at],
-    [Buffer.concat([Buffer.alloc(700), Buffer.from('x')]), '1 byte behind its gzip data', at + 700],
-    [Buffer.concat([Buffer.from('x'), random]), `${random.length + 1} bytes behind its gzip data`, at],
+    [Buffer.from([0x1f]), '1 byte after its gzip data that are neither gzip nor padding (1f)', at],
+    [Buffer.from([0x1f, 0x8b, 7, 0, 0, 0, 0, 0, 0, 0]), '10 bytes after its gzip data', at],
+    [Buffer.concat([Buffer.alloc(700), Buffer.from('x')]), '1 byte after its gzip data', at + 700],
+    [Buffer.concat([Buffer.from('x'), random]), `${random.length + 1} bytes after its gzip data`, at],
   ];
   for (const [behind, told, blobAt] of cases) {
     const { take, descriptors } = await serveOne(t, tar, Buffer.concat([GZIP, behind]));
@@ -202,7 +202,7 @@ test('bytes behind gzip are named with their place', async (t) => {
   assert.deepEqual(warnings((await take()).events), []);
 });
 
-test('bytes behind gzip data of several members are named with their place', async (t) => {
+test('bytes after gzip data of several members are reported with their offset', async (t) => {
   const tar = tarOf({ noise: noise(1, 2_500_000), zeros: Buffer.alloc(1_000_000), more: noise(2, 500_000) });
   const members = [0, 700_001, 2_000_000].map((start, row, starts) =>
     zlib.gzipSync(tar.subarray(start, starts[row + 1]), { level: 1 }),
@@ -211,7 +211,7 @@ test('bytes behind gzip data of several members are named with their place', asy
   const error = await failureOf((await serveOne(t, tar, blob)).take());
   assert.match(
     error.message,
-    new RegExp(`2 bytes behind .* \\(0d 0a\\), at or after byte ${blob.length - 2} of`),
+    new RegExp(`2 bytes after .* \\(0d 0a\\), at or after byte ${blob.length - 2} of`),
   );
 });
 

@@ -131,6 +131,6 @@ export class GzipDecoder implements StreamDecoder {
   #noMember(): StreamProblem {
     if (!this.#head.equals(MAGIC)) return new StreamProblem('is no gzip data', 0);
     const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
-    return new UnclearEnd('has bytes behind its gzip data that are no padding', blobAt);
+    return new UnclearEnd('has bytes after its gzip data that are no padding', blobAt);
   }
 }

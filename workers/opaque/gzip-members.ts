@@ -106,7 +106,7 @@ export class GzipMembersDecoder implements StreamDecoder {
     this.#members += 1;
     if (this.#members > MAX_MEMBERS)
       throw new StreamProblem(
-        `has bytes behind its gzip data that are no padding, and more than ${MAX_MEMBERS} members before`,
+        `has bytes after its gzip data that are no padding, and more than ${MAX_MEMBERS} members before`,
         this.#beganAt,
       );
     this.#data = new ZlibStream(createInflateRaw({ chunkSize: ZLIB_CHUNK_BYTES }), this.#out);
@@ -141,7 +141,7 @@ export class GzipMembersDecoder implements StreamDecoder {
     const shown = lengthBytes > SHOWN_BYTES ? `${first} …` : first;
     const count = lengthBytes === 1 ? '1 byte' : `${lengthBytes} bytes`;
     return new StreamProblem(
-      `has ${count} behind its gzip data that are no gzip and no padding (${shown})`,
+      `has ${count} after its gzip data that are neither gzip nor padding (${shown})`,
       this.#beganAt,
       'metadata-malformed',
       'something appended them to the blob before it was pushed: rebuild the image, or push it again without them',

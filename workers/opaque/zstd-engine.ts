@@ -197,7 +197,7 @@ export class ProgramFrame implements FrameDecoder {
     const { exitCode, signalCode } = this.#child;
     if (this.#failure !== undefined || signalCode !== null) {
       const why = this.#failure?.message ?? `it was ended by ${signalCode}`;
-      throw new PullError('internal', `the program zstd did not do its work: ${why}`, {
+      throw new PullError('internal', `the program zstd failed: ${why}`, {
         hint: 'check that zstd --version works, or use Node 22.15 or later, which needs no such program',
       });
     }

@@ -25,7 +25,7 @@ function begin(t: TestContext, lengthBytes: number) {
   return { receiver, noted, written, writer };
 }
 
-test('bytes are written as they come and noted a mebibyte at a time', (t) => {
+test('bytes are written as they are received and recorded a MiB at a time', (t) => {
   const bytes = noise(1, 2_500_000);
   const { receiver, noted, written } = begin(t, bytes.length);
   for (let at = 0; at < bytes.length; at += 60_000) receiver.write(bytes.subarray(at, at + 60_000));
@@ -47,7 +47,7 @@ test('bytes are written as they come and noted a mebibyte at a time', (t) => {
   assert.equal(at, bytes.length);
 });
 
-test('bytes that have waited half a second are noted, however few', (t) => {
+test('bytes that have waited half a second are recorded, however few', (t) => {
   const { receiver, noted } = begin(t, 100);
   const began = performance.now();
   receiver.tick(began + 10_000);
@@ -63,7 +63,7 @@ test('bytes that have waited half a second are noted, however few', (t) => {
   assert.equal(noted().length, 1);
 });
 
-test('a record that could not be written is heard of with the next bytes and at the end', (t) => {
+test('the error of a record is thrown with the next bytes and at the end', (t) => {
   const { receiver, writer } = begin(t, 100);
   receiver.write(Buffer.from('abc'));
   writer.close();

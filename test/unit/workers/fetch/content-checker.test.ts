@@ -73,7 +73,7 @@ function checkerOf(
   });
 }
 
-test('contents within a piece are proven, with the place they get in the pack', () => {
+test('contents within a piece are proven, with their offsets in the pack', () => {
   const { contents, wrong } = checkerOf(0, 50).check(TAR.subarray(0, 50), 0, 7000);
   assert.equal(wrong, undefined);
   assert.equal(contents.count, 2);
@@ -100,7 +100,7 @@ test('a content that crosses pieces is proven by the piece it ends in', () => {
   assert.deepEqual([...found[3]!.contents.lengthBytes], [20]);
 });
 
-test('a byte that is not right is found wherever the pieces are cut', () => {
+test('a wrong byte is found wherever the pieces are cut', () => {
   for (let at = 10; at < 30; at++) {
     for (const cut of [1, 10, 20, 29, 30]) {
       const bad = Buffer.from(TAR);
@@ -121,7 +121,7 @@ test('a byte that is not right is found wherever the pieces are cut', () => {
   }
 });
 
-test('what stood before a wrong content is proven nevertheless', () => {
+test('contents before a wrong one are proven', () => {
   const bad = Buffer.from(TAR);
   bad[44]! ^= 1;
   const { contents, wrong } = checkerOf(0, 50).check(bad.subarray(0, 50), 0, 0);
@@ -139,7 +139,7 @@ test('a content in chunks is proven chunk by chunk', () => {
   assert.deepEqual([second.wrong?.content, second.wrong?.blobStart, second.wrong?.tarStart], [2, 500, 70]);
 });
 
-test('of a content of which the span has only a part nothing is claimed', () => {
+test('a content that is only partly in the span is not listed', () => {
   const bad = Buffer.from(TAR);
   bad[28]! ^= 1;
   const { contents, wrong } = checkerOf(20, 50).check(bad.subarray(20, 50), 20, 0);
@@ -148,14 +148,14 @@ test('of a content of which the span has only a part nothing is claimed', () => 
   assert.deepEqual([...contents.packOffset], [20]);
 });
 
-test('of a content in chunks the span proves those that it has whole', () => {
+test('chunks that are entirely in the span are proven', () => {
   const { contents } = checkerOf(65, 90).check(TAR.subarray(65, 90), 65, 0);
   assert.deepEqual([...contents.packOffset], [5]);
   assert.deepEqual([...contents.lengthBytes], [15]);
   assert.deepEqual(Buffer.from(contents.digests), sha256(TAR.subarray(70, 85)));
 });
 
-test('contents that the DiffID is to prove are listed with what the metadata states, right or wrong', () => {
+test('contents that the DiffID proves are listed with the digests that the metadata states', () => {
   const bad = Buffer.from(TAR);
   bad[44]! ^= 1;
   const checker = checkerOf(0, 100, trueTable(), false);
@@ -188,7 +188,7 @@ function oneByteContents(count: number): LayerTable {
   return table;
 }
 
-test('one piece can prove any number of contents', () => {
+test('a piece can prove any number of contents', () => {
   const tar = Buffer.concat([TAR, TAR, TAR]);
   const { contents } = checkerOf(0, 300, oneByteContents(300)).check(tar, 0, 50);
   assert.equal(contents.count, 300);
@@ -199,7 +199,7 @@ test('one piece can prove any number of contents', () => {
   assert.deepEqual(contents.digests, oneByteContents(300).digests.slice());
 });
 
-test('a span of many contents takes no memory for those whose bytes have not come', () => {
+test('a span of many contents takes no memory for those that are not received', () => {
   const table = oneByteContents(200_000);
   const before = process.memoryUsage().heapUsed;
   const checker = checkerOf(0, 200_000, table);

@@ -10,7 +10,7 @@ const A = noise(1, 3000);
 const B = Buffer.alloc(2 * MIB, 'text');
 const SKIPPABLE = Buffer.from('502a4d1803000000616263', 'hex');
 
-test('frames one after the other decode to all of what they are, skippable ones to nothing', async () => {
+test('adjacent frames decode to all of their contents, skippable ones to nothing', async () => {
   const decode = await frameDecoder();
   const frames = Buffer.concat([await compress(A), SKIPPABLE, await compress(B), SKIPPABLE]);
   assert.ok(decode(frames, A.length + B.length).equals(Buffer.concat([A, B])));
@@ -18,7 +18,7 @@ test('frames one after the other decode to all of what they are, skippable ones 
   assert.equal(decode(Buffer.alloc(0), 0).length, 0);
 });
 
-test('every call decodes into the same buffer, the largest ones too', async () => {
+test('every call decodes into the same buffer, even the largest', async () => {
   const decode = await frameDecoder();
   const large = noise(2, DECODE_CALL_BYTES);
   const decoded = decode(await compress(large), large.length);
@@ -26,7 +26,7 @@ test('every call decodes into the same buffer, the largest ones too', async () =
   assert.equal(decode(await compress(A), MIB).byteOffset, decoded.byteOffset);
 });
 
-test('what is no frame, not a whole one or decodes to more than it may is malformed, and the next call works', async () => {
+test('bytes that are no complete frame or exceed the bound are malformed, and the next call works', async () => {
   const decode = await frameDecoder();
   const frame = await compress(B);
   const flipped = Buffer.from(await compress(Buffer.concat([A, B])));
@@ -46,7 +46,7 @@ test('what is no frame, not a whole one or decodes to more than it may is malfor
   }
 });
 
-test('the global fetch, without which the decoder is loaded sooner, is there afterwards', async () => {
+test('the global fetch, which is removed while the decoder is loaded, is restored', async () => {
   await frameDecoder();
   assert.equal(typeof globalThis.fetch, 'function');
 });

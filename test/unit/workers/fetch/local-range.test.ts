@@ -9,7 +9,7 @@ import { recordEvents } from '../../../support/scripted-server.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 import { digestOf } from '../../store/support.js';
 
-test('a blob whose file goes or becomes shorter during a pull is told as one of the layout', async (t) => {
+test('a blob whose file disappears or shrinks during a pull is an error of the layout', async (t) => {
   const layout = temporaryDirectory(t);
   const blobs = join(layout, 'blobs', 'sha256');
   mkdirSync(blobs, { recursive: true });

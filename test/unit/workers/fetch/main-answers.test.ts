@@ -45,7 +45,7 @@ function startThread(t: TestContext, expiresAtMs = NEVER) {
     messages.push(message);
     wake();
   });
-  /** Resolves when so many messages have come. */
+  /** Resolves after this number of messages. */
   const come = async (count: number): Promise<readonly Message[]> => {
     while (messages.length < count) {
       await new Promise<void>((resolve) => {
@@ -57,7 +57,7 @@ function startThread(t: TestContext, expiresAtMs = NEVER) {
   return { ask: (refused: string | null) => thread.postMessage(refused), answer, messages, come };
 }
 
-/** The main thread's answer: `value` stands for what was refused. */
+/** The answer of the main thread, with a new value for the refused one. */
 function value(stale: string, value: string): MainMessage {
   return {
     message: 'authorization',
@@ -71,20 +71,20 @@ function value(stale: string, value: string): MainMessage {
 
 const FAILURE = { code: 'unauthorized', message: 'no', hint: 'log in' } as const;
 
-test('the value is asked for once for all that were refused the same one', async (t) => {
+test('a new value is requested once for all requests that were refused the same one', async (t) => {
   const { ask, answer, come } = startThread(t);
   for (let i = 0; i < 3; i++) ask('one');
   assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
   answer(value('one', 'two'));
   const settled = { settled: ['one', 'two'] };
   assert.deepEqual((await come(4)).slice(1), [settled, settled, settled]);
-  // Whoever comes late with the old value gets the new one.
+  // Later requests with the old value get the new one.
   ask('one');
   ask(null);
   assert.deepEqual((await come(6)).slice(4), [settled, { settled: [null, 'two'] }]);
 });
 
-test('the answer to one refused value does not settle who waits for that to another', async (t) => {
+test('the answer for one refused value does not resolve requests that wait for another', async (t) => {
   const { ask, answer, come, messages } = startThread(t);
   ask('one');
   await come(1);
@@ -128,7 +128,7 @@ function startTargetsThread(t: TestContext) {
   return { id: thread.threadId, next, answer, expire };
 }
 
-test('an expired target is told with the thread, which takes what another one found', async (t) => {
+test('an expired target is reported with the thread, which receives the target that another one found', async (t) => {
   const { id, next, answer, expire } = startTargetsThread(t);
   expire();
   assert.deepEqual(await next(), { event: 'target-expired', blobUrl: BLOB, target: OLD, thread: id });
@@ -139,7 +139,7 @@ test('an expired target is told with the thread, which takes what another one fo
   assert.deepEqual(await next(), { settled: NEW });
 });
 
-test('a registry that names the refused target again is an answer', async (t) => {
+test('the refused target is an answer if the registry redirects there again', async (t) => {
   const { id, next, answer, expire } = startTargetsThread(t);
   expire();
   await next();
@@ -147,7 +147,7 @@ test('a registry that names the refused target again is an answer', async (t) =>
   assert.deepEqual(await next(), { settled: OLD });
 });
 
-test('leave to ask is for one thread, and asking in vain is told', async (t) => {
+test('one thread is to request the target, and a failure to find one is an answer', async (t) => {
   const { id, next, answer, expire } = startTargetsThread(t);
   expire();
   await next();

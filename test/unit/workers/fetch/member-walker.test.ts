@@ -21,7 +21,7 @@ const ROWS: readonly ContentRow[] = [
 ];
 const TABLE = tableOf(ROWS, 900, 20_000, { layout: 'shared-frames', compression: 'gzip' });
 
-test('a member is whole when all bytes before the next one are there', () => {
+test('a member is complete when all bytes before the next one are received', () => {
   const walker = new MemberWalker(TABLE, 0, 900);
   const seen: number[][] = [];
   for (const received of [0, 1, 99, 100, 101, 299, 300, 899, 900]) {
@@ -49,7 +49,7 @@ test('a member is whole when all bytes before the next one are there', () => {
   );
 });
 
-test('what was cut off is forgotten, and offsets count from there', () => {
+test('offsets count from the last cut', () => {
   const walker = new MemberWalker(TABLE, 0, 900);
   walker.advance(NOTHING, 350);
   walker.cut(100);
@@ -61,14 +61,14 @@ test('what was cut off is forgotten, and offsets count from there', () => {
   assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 600, 6000]);
 });
 
-test('with only whole members left there is no open one', () => {
+test('if all members are complete there is no open one', () => {
   const walker = new MemberWalker(TABLE, 0, 900);
   walker.advance(NOTHING, 300);
   walker.cut(100);
   assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [1, 200, 0]);
 });
 
-test('a span knows its own members only', () => {
+test('a span has only the members in it', () => {
   const walker = new MemberWalker(TABLE, 100, 300);
   walker.advance(NOTHING, 200);
   assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 200, 9000]);
@@ -77,7 +77,7 @@ test('a span knows its own members only', () => {
   assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [1, 200, 0]);
 });
 
-test('of written layers it finds members where they are, none with more in it than its bound', async () => {
+test('the members of written layers are found, and none decodes to more than its bound', async () => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const options = { chunkBytes: 50_000, minChunkBytes: (seed % 3) * 30_000 };
@@ -106,7 +106,7 @@ test('of written layers it finds members where they are, none with more in it th
   }
 });
 
-test('a member with many headers behind its content is bounded by a decode call, not by what is allotted', () => {
+test('a member with many headers after its content is bounded by the limit of a call, not by its allotment', () => {
   const sized = (sizeBytes: number) => {
     const row: ContentRow = { name: 'a', blob: [0, 5000], tarStart: 4096, sizeBytes };
     const table = tableOf([row], 5000, 4096 + sizeBytes + 40 * MIB, {
@@ -119,11 +119,11 @@ test('a member with many headers behind its content is bounded by a decode call,
   };
   assert.equal(sized(20), DECODE_CALL_BYTES);
   assert.equal(sized(DECODE_CALL_BYTES), DECODE_CALL_BYTES);
-  // That much is known to come, and is too much.
+  // The stated size is too large.
   assert.equal(sized(DECODE_CALL_BYTES + 1), DECODE_CALL_BYTES + 1 + 40 * MIB);
 });
 
-test('members together are bounded by all that is allotted to them', () => {
+test('several members are bounded by the sum of their allotments', () => {
   const rows = ROWS.map((row, i) => ({ ...row, tarStart: row.tarStart + i * 20 * MIB }));
   const table = tableOf(rows, 900, 60 * MIB, { layout: 'shared-frames', compression: 'gzip' });
   const walker = new MemberWalker(table, 0, 900);
@@ -134,17 +134,17 @@ test('members together are bounded by all that is allotted to them', () => {
 const A = noise(1, 3000);
 const B = Buffer.alloc(2 * MIB, 'text');
 
-test('members one after the other decode to all of what they are', () => {
+test('adjacent members decode to all of their contents', () => {
   const members = Buffer.concat([gzipSync(A), gzipSync(Buffer.alloc(0)), gzipSync(B)]);
   assert.ok(decodeMembers(members, A.length + B.length).equals(Buffer.concat([A, B])));
   assert.ok(decodeMembers(members, DECODE_CALL_BYTES).equals(Buffer.concat([A, B])));
 });
 
-test('members that decode to nothing may be bounded by nothing', () => {
+test('empty members decode with a bound of 0', () => {
   assert.equal(decodeMembers(gzipSync(Buffer.alloc(0)), 0).length, 0);
 });
 
-test('members that decode to more than they may are refused', () => {
+test('members that decode to more than the bound are refused', () => {
   for (const bytes of [A, B, Buffer.alloc(40 * MIB)]) {
     const members = gzipSync(bytes);
     assert.ok(decodeMembers(members, bytes.length).equals(bytes));
@@ -154,7 +154,7 @@ test('members that decode to more than they may are refused', () => {
   assert.throws(() => decodeMembers(both, 2 * A.length - 1), { code: 'metadata-malformed' });
 });
 
-test('what is no member, or not a whole one, is malformed', async () => {
+test('bytes that are no complete member are malformed', async () => {
   const member = gzipSync(A);
   const flipped = Buffer.from(member);
   flipped[member.length - 6]! ^= 1;
@@ -172,13 +172,13 @@ test('what is no member, or not a whole one, is malformed', async () => {
   }
 });
 
-test('zeros behind a member are passed over with all that follows them, anything else is malformed', () => {
+test('zeros after a member are skipped with everything after them, other bytes are malformed', () => {
   const between = (bytes: Buffer) => decodeMembers(Buffer.concat([gzipSync(A), bytes, gzipSync(A)]), MIB);
   assert.ok(between(Buffer.alloc(20)).equals(A));
   assert.throws(() => between(Buffer.from('garbage')), { code: 'metadata-malformed' });
 });
 
-test('what a call decoded is freed by the next call, and by no collection', () => {
+test('the result of a call is freed by the next call, without a collection', () => {
   const bytes = Buffer.alloc(8 * MIB);
   const members = gzipSync(bytes);
   decodeMembers(members, bytes.length);

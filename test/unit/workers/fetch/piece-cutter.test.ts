@@ -42,7 +42,7 @@ test('a piece ends at the first frame that makes it worth a decode call', async 
   assert.deepEqual(pieces, [ends[1], ends[1]]);
 });
 
-test('when there is nothing to wait for, a piece is all frames that are whole', async () => {
+test('with `all`, a piece has all complete frames', async () => {
   const { bytes, ends } = await framesOf(noise(1, 400), noise(2, 400), noise(3, 400));
   const walker = new FrameWalker();
   walker.advance(bytes, bytes.length - 1);
@@ -75,7 +75,7 @@ test('a piece ends early when the metadata says that it decodes to a lot', async
   assert.equal(cutter.next(walker, ends[1]!, true), ends[2]! - ends[1]!);
 });
 
-test('no piece can decode to more than one call may yield, whatever the metadata says', async () => {
+test('no piece can decode to more than the limit of a call, whatever the metadata says', async () => {
   const { bytes, ends } = await framesOf(Buffer.alloc(20 * MIB), Buffer.alloc(20 * MIB));
   const walker = new FrameWalker();
   walker.advance(bytes, bytes.length);
@@ -83,7 +83,7 @@ test('no piece can decode to more than one call may yield, whatever the metadata
   assert.equal(new PieceCutter(NOTHING, 0, MIB).next(walker, 0, true), ends[0]);
 });
 
-test('a frame that alone decodes to more than one call may yield is unsupported', async () => {
+test('a single frame that decodes to more than the limit of a call is unsupported', async () => {
   const { bytes } = await framesOf(Buffer.alloc(DECODE_CALL_BYTES + MIB));
   for (const received of [bytes.length, bytes.length - 10]) {
     const walker = new FrameWalker();
@@ -92,7 +92,7 @@ test('a frame that alone decodes to more than one call may yield is unsupported'
   }
 });
 
-test('the metadata states where the tar is at the ends and starts of contents, and nowhere else', () => {
+test('the metadata states tar offsets for the starts and ends of contents only', () => {
   const table = tableOf(
     [
       { name: 'a', blob: [100, 300], tarStart: 512, sizeBytes: 20 },
@@ -138,7 +138,7 @@ function receivedWhenRefused(frame: Buffer, stepBytes: number): number {
   throw new Error('it was not refused');
 }
 
-test('a gzip member above the limit is called by its name', () => {
+test('the message about a gzip member above the limit calls it a gzip member', () => {
   const row = { name: 0, blob: [0, MIB], tarStart: 512, sizeBytes: DECODE_CALL_BYTES + 1 } as const;
   const table = tableOf([row], MIB, 2 * DECODE_CALL_BYTES, { layout: 'shared-frames', compression: 'gzip' });
   const walker = new MemberWalker(table, 0, MIB);
@@ -149,16 +149,16 @@ test('a gzip member above the limit is called by its name', () => {
   });
 });
 
-test('a frame that says it is too long is unsupported as soon as it says so', () => {
+test('a frame that states too large a size is unsupported as soon as its header is received', () => {
   assert.equal(receivedWhenRefused(skippable(100), 8), 8);
 });
 
-test('a frame that goes on and on is unsupported before more is received than one call may yield', () => {
+test('a frame without an end is unsupported before more than the limit of a call is received', () => {
   const received = receivedWhenRefused(emptyBlocks(DECODE_CALL_BYTES + 4 * MIB), MIB / 2);
   assert.ok(received > DECODE_CALL_BYTES && received <= DECODE_CALL_BYTES + 2 * MIB, `${received}`);
 });
 
-test('a frame that is too long is unsupported behind frames that are not, when these are cut off', async () => {
+test('a frame that is too long is unsupported once the frames before it are cut off', async () => {
   const { bytes, ends } = await framesOf(noise(1, 400));
   const walker = new FrameWalker();
   const buffer = Buffer.concat([bytes, skippable(50)]);
@@ -198,7 +198,7 @@ async function apartLayer(frames: number) {
   return { table, walker, bytes, ends };
 }
 
-test('without tar-split a piece ends where a content or gap does, though it could have more', async () => {
+test('without tar-split, a piece ends with a content or gap although it could be longer', async () => {
   const { table, walker } = await apartLayer(3);
   const [first] = table.blobStart;
   // Worth a decode call after the fourth frame, the first of the content.
@@ -208,12 +208,12 @@ test('without tar-split a piece ends where a content or gap does, though it coul
   assert.ok(new PieceCutter(split, 0, first! + 10).next(walker, 0, false) > first!);
 });
 
-test('where no content or gap ends in it, a piece ends at a frame all the same', async () => {
+test('a piece in which no content or gap ends, ends with a frame', async () => {
   const { table, walker, ends } = await apartLayer(3);
   assert.equal(new PieceCutter(table, 0, 450).next(walker, 0, false), ends[1]);
 });
 
-test('a piece that is as long as may be ends where a content does, too', async () => {
+test('a piece of the maximum length also ends with a content', async () => {
   const contents = [
     Buffer.alloc(14 * MIB),
     Buffer.alloc(14 * MIB, 1),
@@ -232,7 +232,7 @@ test('a piece that is as long as may be ends where a content does, too', async (
   assert.equal(new PieceCutter(split, 0, 10 * MIB).next(walker, 0, false), ends[2]);
 });
 
-test('the pieces of a layer without tar-split tile it, and none is longer than it was asked to be for nothing', async () => {
+test('the pieces of a layer without tar-split tile it, and none is longer than necessary', async () => {
   for (const pieceBytes of [1, 500, 1300, 3000, MIB]) {
     const { table, walker, bytes, ends } = await apartLayer(2);
     const cutter = new PieceCutter(table, 0, pieceBytes);
@@ -260,8 +260,8 @@ test('a span within a layer is cut like the layer', async () => {
   assert.equal(cutter.next(walker, blobStart, false), table.blobEnd[1]! - blobStart);
 });
 
-// One test, as the free buffers are the thread's: the first one taken decides their size.
-test('buffers of the common size are used again, and larger ones where what is needed fits', () => {
+// One test, as the free buffers are shared: the first one decides their size.
+test('buffers of the common size are reused, and larger ones for lengths that fit', () => {
   const first = acquireBuffer(1000);
   assert.equal(first.length, 1000);
   releaseBuffer(first);
@@ -269,7 +269,7 @@ test('buffers of the common size are used again, and larger ones where what is n
   assert.equal(large.length, 5 * MIB);
   releaseBuffer(large);
   assert.equal(acquireBuffer(900), first);
-  // No other was free: what comes now is new, and of the size that all have.
+  // No other was free: this one is new, and has the common size.
   const next = acquireBuffer(10);
   assert.equal(next.length, 1000);
   assert.notEqual(next, first);
@@ -278,14 +278,14 @@ test('buffers of the common size are used again, and larger ones where what is n
   assert.notEqual(acquireBuffer(4.6 * MIB), large);
 });
 
-test('larger buffers are kept up to 32 MiB', () => {
+test('up to 32 MiB of larger buffers are kept', () => {
   const given = Array.from({ length: 5 }, () => acquireBuffer(10 * MIB));
   for (const buffer of given) releaseBuffer(buffer);
   const again = Array.from({ length: 5 }, () => acquireBuffer(10 * MIB));
   assert.equal(again.filter((buffer) => given.includes(buffer)).length, 3);
 });
 
-test('only so many buffers are kept free', () => {
+test('the number of free buffers is limited', () => {
   const given = Array.from({ length: 200 }, () => acquireBuffer(1000));
   for (const buffer of given) releaseBuffer(buffer);
   const again = Array.from({ length: 200 }, () => acquireBuffer(1000));

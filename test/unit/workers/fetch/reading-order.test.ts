@@ -13,7 +13,7 @@ function startOrder() {
   return { order, endTurn, isWatching: () => watchers.length > 0 };
 }
 
-/** A range that notes when it may read again. */
+/** A range that records whether it waits. */
 function begin(order: ReadingOrder) {
   const { received, end } = order.begin();
   const range = {
@@ -30,7 +30,7 @@ function begin(order: ReadingOrder) {
   return range;
 }
 
-test('a range waits while an earlier one takes bytes, and goes on when that has none', async () => {
+test('a range waits while an earlier one receives bytes, and continues when it receives none', async () => {
   const { order, endTurn } = startOrder();
   const [first, second] = [begin(order), begin(order)];
   first.received();
@@ -47,7 +47,7 @@ test('a range waits while an earlier one takes bytes, and goes on when that has 
   assert.ok(!second.isWaiting);
 });
 
-test('a range that comes first in a turn is held because of the turn before', async () => {
+test('a range that is the first in a turn waits if an earlier one received bytes in the last turn', async () => {
   const { order, endTurn } = startOrder();
   const [first, second] = [begin(order), begin(order)];
   first.received();
@@ -60,24 +60,24 @@ test('a range that comes first in a turn is held because of the turn before', as
   assert.ok(!second.isWaiting, 'the first one has taken nothing for two turns');
 });
 
-test('ranges that are held go on one a turn, the earliest first', async () => {
+test('waiting ranges continue one a turn, the earliest first', async () => {
   const { order, endTurn, isWatching } = startOrder();
   const [first, second, third, fourth] = [begin(order), begin(order), begin(order), begin(order)];
   first.received();
   for (const range of [fourth, second, third]) range.received();
-  const held = () => [second, third, fourth].map(({ isWaiting }) => isWaiting);
+  const waits = () => [second, third, fourth].map(({ isWaiting }) => isWaiting);
   await endTurn();
-  assert.deepEqual(held(), [true, true, true]);
+  assert.deepEqual(waits(), [true, true, true]);
   await endTurn();
-  assert.deepEqual(held(), [false, true, true]);
+  assert.deepEqual(waits(), [false, true, true]);
   await endTurn();
-  assert.deepEqual(held(), [false, false, true]);
+  assert.deepEqual(waits(), [false, false, true]);
   await endTurn();
-  assert.deepEqual(held(), [false, false, false]);
+  assert.deepEqual(waits(), [false, false, false]);
   assert.ok(!isWatching(), 'a thread without bytes has no turns to end');
 });
 
-test('a range that has ended holds up no other, and is not waited for', async () => {
+test('no range waits for one that has ended', async () => {
   const { order, endTurn } = startOrder();
   const [first, second, third] = [begin(order), begin(order), begin(order)];
   first.received();

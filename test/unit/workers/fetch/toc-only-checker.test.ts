@@ -152,7 +152,7 @@ async function eachSpan(
 }
 
 for (const format of TOC_ONLY_FORMATS) {
-  test(`${format}: what a span has is proven, wherever it begins and ends and its pieces are cut`, async () => {
+  test(`${format}: the contents of a span are proven, wherever it begins and ends and its pieces are cut`, async () => {
     let units = 0;
     await eachSpan(format, (span, all, random) => {
       const { proven, wrong } = check(span, piecesOf(span.members, random));
@@ -164,7 +164,7 @@ for (const format of TOC_ONLY_FORMATS) {
     assert.ok(units > 500, `${units}`);
   });
 
-  test(`${format}: a byte that is not right is found in the content or chunk that has it`, async () => {
+  test(`${format}: a wrong byte is found in its content or chunk`, async () => {
     await eachSpan(format, (span, all, random) => {
       const bytes = Buffer.concat(span.members.map((member) => member.bytes));
       const expected = expectedUnits(span, all);
@@ -215,14 +215,14 @@ before(async () => {
   for (const format of TOC_ONLY_FORMATS) layers.set(format, await writeTocOnly(format, tarOf(FILES)));
 });
 
-/** The whole layer with these bytes changed. */
+/** The layer with these bytes changed. */
 function checkChanged(format: TocOnlyFormat, change: (tar: Buffer) => Buffer) {
   const layer = layers.get(format)!;
   const span = spanOf(layer, layer.table, 0, layer.dataEnd);
   return check(span, [change(Buffer.concat(span.members.map(({ bytes }) => bytes)))]);
 }
 
-test('a file of another size than the TOC has is wrong, and what stood before it is proven', () => {
+test('a file of another size than in the TOC is wrong, and contents before it are proven', () => {
   for (const format of TOC_ONLY_FORMATS) {
     const { proven, wrong } = checkChanged(format, (tar) => {
       const other = tarOf({ ...FILES, b: noise(2, 301) });
@@ -240,12 +240,12 @@ test('a file of another size than the TOC has is wrong, and what stood before it
   }
 });
 
-test('a file more than the TOC has is wrong', () => {
+test('a file that the TOC lacks is wrong', () => {
   const { wrong } = checkChanged('zstd:chunked-old', () => tarOf({ ...FILES, d: noise(4, 9) }));
   assert.match(wrong?.problem ?? '', /the tar has a file of 9 bytes where the TOC has no further file/);
 });
 
-test('a file less than the TOC has is wrong at the end', () => {
+test('a file that the tar lacks is wrong at the end', () => {
   const { a, b } = FILES;
   const { proven, wrong } = checkChanged('zstd:chunked-old', () => tarOf({ a, b }));
   assert.match(wrong?.problem ?? '', /end before their contents do/);

@@ -17,7 +17,7 @@ function bombOf(blocks: number): Buffer {
   return Buffer.concat(parts);
 }
 
-test('metadata is decoded when it has the size it states, in one frame or several', async () => {
+test('metadata of the stated size is decoded, in one frame or several', async () => {
   for (const sizeBytes of [1, 300, 5 * MIB]) {
     const text = Buffer.alloc(sizeBytes, '{"type":"reg"},');
     assert.deepEqual(await decodeMetadata(await compress(text, 3), sizeBytes, 'TOC'), text);
@@ -39,7 +39,7 @@ test('metadata that could decode to far more than it states is refused before it
   }
 });
 
-test('metadata of another size than it states is refused, more or less', async () => {
+test('metadata that is longer or shorter than stated is refused', async () => {
   const frames = await compress(noise(1, 1000), 3);
   for (const stated of [999, 1001, 100_000]) {
     await assert.rejects(decodeMetadata(frames, stated, 'tar-split'), {
@@ -49,7 +49,7 @@ test('metadata of another size than it states is refused, more or less', async (
   }
 });
 
-test('metadata that is no whole frame, or none at all, is refused', async () => {
+test('metadata that is empty or no complete frame is refused', async () => {
   const frame = await compress(noise(1, 1000), 3);
   const broken = Buffer.from(bombOf(1));
   broken[4] = 0x04; // it promises a checksum, which would be behind the end

@@ -31,7 +31,7 @@ test('one member is decoded, in pieces of any size', async () => {
   }
 });
 
-test('members follow each other, with or without zeros between and behind them, wherever they are cut', async () => {
+test('adjacent members are decoded, with or without zeros after them, wherever they are cut', async () => {
   const one = decorated(TEXT.subarray(0, 100));
   const two = gzipSync(TEXT.subarray(100, 500));
   const none = gzipSync('');
@@ -52,14 +52,14 @@ test('thousands of small members, as bgzip writes them, are decoded', async () =
   assert.ok(bytes.equals(TEXT));
 });
 
-test('what pigz writes is decoded', { skip: skipUnless('pigz') }, async () => {
+test('the output of pigz is decoded', { skip: skipUnless('pigz') }, async () => {
   for (const options of [['-p4'], ['-i', '-b', '128']]) {
     const blob = execFileSync('pigz', [...options, '-c'], { input: TEXT, maxBuffer: 2 ** 24 });
     assert.ok((await gunzip(...cutUp(blob, 50_000))).bytes.equals(TEXT), options.join(' '));
   }
 });
 
-test('what is no gzip is told with its place', async () => {
+test('bytes that are no gzip are reported with their offset', async () => {
   const blob = gzipSync(TEXT);
   const flipped = Buffer.from(blob);
   flipped[blob.length - 6]! ^= 1;
@@ -95,7 +95,7 @@ test('what is no gzip is told with its place', async () => {
   }
 });
 
-test('what the taker of the decoded bytes throws ends it', async () => {
+test('an error of the consumer ends the decoder', async () => {
   const blob = gzipSync(Buffer.alloc(50_000_000));
   let taken = 0;
   const out = new DecodedQueue(() => {
@@ -112,7 +112,7 @@ test('what the taker of the decoded bytes throws ends it', async () => {
   assert.equal(taken, 1);
 });
 
-test('padding between members is passed, but not thousands of times', async () => {
+test('padding between members is skipped, but not thousands of times', async () => {
   const member = gzipSync('x');
   const padded = (members: number) =>
     Buffer.concat(Array.from({ length: members }, () => Buffer.concat([member, ZEROS.subarray(0, 1)])));

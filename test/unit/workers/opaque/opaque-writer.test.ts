@@ -37,12 +37,12 @@ interface Written {
   readonly writtenBytes: number;
 }
 
-/** Writes a tar in blocks of this size, and sees that the extents are that tar. */
-function write(paths: StorePaths, tar: Buffer, held: CachedContentRows, blockBytes = MIB): Written {
+/** Writes a tar in blocks of this size, and checks that the extents are that tar. */
+function write(paths: StorePaths, tar: Buffer, cached: CachedContentRows, blockBytes = MIB): Written {
   const extents = new ExtentList();
   const counters = createCounters();
   const report = (rows: ExtentRows) => extents.append(ExtentList.fromRows(rows));
-  const writer = new OpaqueWriter({ paths, counters, cached: held, report });
+  const writer = new OpaqueWriter({ paths, counters, cached, report });
   for (let at = 0; at < tar.length; at += blockBytes)
     writer.write(Buffer.from(tar.subarray(at, at + blockBytes)));
   writer.end();
@@ -80,11 +80,11 @@ async function notedIn(paths: StorePaths, pack: PackId, contents: readonly Buffe
   });
 }
 
-test('what is held is not written: its extents are named, whatever the blocks that the tar comes in', async (t) => {
+test('cached contents are not written again, whatever the blocks of the tar', async (t) => {
   const [one, two, most] = [noise(1, 5000), noise(2, 300_000), noise(3, MIB)];
   const [newOne, newTwo] = [noise(4, 6000), noise(5, 200_000)];
   const { paths, offsets } = await storeWith(t, [one, two, most]);
-  const held = listCachedContents(paths);
+  const cached = listCachedContents(paths);
   const tar = tarOf({ one, newOne, two, most, newTwo, again: one });
   const places = [
     { at: tar.indexOf(one), content: one, offset: offsets[0]! },
@@ -100,7 +100,7 @@ test('what is held is not written: its extents are named, whatever the blocks th
     expected.push(`${at}: other+${offset}`, `${end}: own+${end - sharedBytes}`);
   }
   for (const blockBytes of [MIB, 512 * 1024, 100_003, 4096]) {
-    const written = write(paths, tar, held, blockBytes);
+    const written = write(paths, tar, cached, blockBytes);
     assert.deepEqual(rowsOf(written), expected);
     assert.equal(written.writtenBytes, tar.length - sharedBytes);
     assert.equal(statSync(packPath(paths, written.pack!)).size, tar.length - sharedBytes);
@@ -110,7 +110,7 @@ test('what is held is not written: its extents are named, whatever the blocks th
   }
 });
 
-test('of a content above 1 MiB what a held one of its size begins with is not written', async (t) => {
+test('of a content above 1 MiB, the bytes that a cached one of its size begins with are not written', async (t) => {
   const large = noise(1, 2 * MIB + 7);
   const changed = Buffer.from(large);
   changed[MIB + 100]! ^= 1;
@@ -127,61 +127,61 @@ test('of a content above 1 MiB what a held one of its size begins with is not wr
     `${at}: other+${offsets[1]}`,
     `${at + shared}: own+${at - large.length}`,
   ]);
-  // Of what is not in one run no index knows where it is.
+  // The index has no contents that are not one run.
   assert.deepEqual(await notedIn(paths, written.pack!, [large, changed]), [false, false]);
 });
 
-test('of a stream whose contents are all held only headers are written, and one of which none is stays one run', async (t) => {
+test('a layer of cached contents writes headers only, and one without them is one run', async (t) => {
   const { paths } = await storeWith(t, [noise(1, 50_000)]);
-  const held = listCachedContents(paths);
-  assert.equal(write(paths, tarOf({ it: noise(1, 50_000) }), held).writtenBytes, 512 + 176 + 1024);
+  const cached = listCachedContents(paths);
+  assert.equal(write(paths, tarOf({ it: noise(1, 50_000) }), cached).writtenBytes, 512 + 176 + 1024);
   const other = tarOf({ it: noise(2, 50_000), that: noise(3, MIB + 1) });
-  assert.deepEqual(rowsOf(write(paths, other, held, 100_003)), ['0: own+0']);
+  assert.deepEqual(rowsOf(write(paths, other, cached, 100_003)), ['0: own+0']);
 });
 
-test('bytes that are not what the index says are written, and those in the pack are marked', async (t) => {
+test('contents that differ from their digest in the index are written, and marked in the other pack', async (t) => {
   const [content, good] = [noise(1, 200_000), noise(2, 5000)];
   const { paths, id } = await storeWith(t, [content, good]);
   const tar = tarOf({ content });
-  const held = listCachedContents(paths);
+  const cached = listCachedContents(paths);
   flipByte(packPath(paths, id), 199_999);
-  assert.deepEqual(rowsOf(write(paths, tar, held, MIB)), ['0: own+0']);
-  const written = write(paths, tar, held, 4096);
+  assert.deepEqual(rowsOf(write(paths, tar, cached, MIB)), ['0: own+0']);
+  const written = write(paths, tar, cached, 4096);
   assert.deepEqual(rowsOf(written), ['0: own+0']);
   assert.deepEqual(readBadRuns(paths, id), Float64Array.of(0, 200_000));
   assert.deepEqual(await notedIn(paths, written.pack!, [content, good]), [true, false]);
 });
 
-test('another content whose digest begins as this one does is not taken for it', async (t) => {
+test('a content whose digest has the same start is not used', async (t) => {
   const content = noise(1, 5000);
   const { paths, id } = await storeWith(t, [noise(2, 5000), noise(3, 5000)]);
-  const held = listCachedContents(paths);
-  new CachedContents(held).add(sha256(content), 0, content.length, 0, 5000);
-  assert.equal([...new CachedContents(held).locations(content.length, sha256(content))].length, 1);
-  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
+  const cached = listCachedContents(paths);
+  new CachedContents(cached).add(sha256(content), 0, content.length, 0, 5000);
+  assert.equal([...new CachedContents(cached).locations(content.length, sha256(content))].length, 1);
+  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), cached)), ['0: own+0']);
   assert.equal(readBadRuns(paths, id).length, 0, 'it is what its own index says');
 });
 
-test('a pack that is gone or has become shorter holds nothing', async (t) => {
+test('a pack that is missing or truncated has no contents', async (t) => {
   const content = noise(1, 100_000);
   const { paths, id } = await storeWith(t, [content]);
-  const held = listCachedContents(paths);
+  const cached = listCachedContents(paths);
   truncateSync(packPath(paths, id), 99_999);
-  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
+  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), cached)), ['0: own+0']);
   await removePack(paths, id);
-  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
+  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), cached)), ['0: own+0']);
 });
 
-test('a pack that the disk does not give back holds nothing, and the stream comes to its end', async (t) => {
+test('a pack that cannot be read has no contents, and the layer is written', async (t) => {
   const content = noise(1, 100_000);
   const { paths, id } = await storeWith(t, [content]);
-  const held = listCachedContents(paths);
+  const cached = listCachedContents(paths);
   rmSync(packPath(paths, id));
   mkdirSync(packPath(paths, id));
-  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
+  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), cached)), ['0: own+0']);
 });
 
-test('what waited for the end of a content is written when there is none', async (t) => {
+test('bytes that wait for the end of a content are written at the end of the tar', async (t) => {
   const content = noise(1, 500_000);
   const { paths } = await storeWith(t, [content]);
   const cut = tarOf({ content }).subarray(0, 400_000);
@@ -189,7 +189,7 @@ test('what waited for the end of a content is written when there is none', async
     assert.deepEqual(rowsOf(write(paths, cut, listCachedContents(paths), blockBytes)), ['0: own+0']);
 });
 
-test('any tar comes out as it went in, and what is noted of it is there', async (t) => {
+test('any tar is written unchanged, and its recorded contents are in the pack', async (t) => {
   for (let seed = 1; seed <= 6; seed++) {
     const random = seededRandom(seed);
     const known = randomFiles(random);

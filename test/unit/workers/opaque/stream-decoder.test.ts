@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DecodedQueue } from '../../../../workers/opaque/stream-decoder.js';
 
-test('bytes are handed on in order, in parts of a mebibyte, a few in each later turn', async () => {
+test('bytes are consumed in order, in parts of a MiB, a few in each later turn', async () => {
   const lengths: number[] = [];
   const out = new DecodedQueue((bytes) => lengths.push(bytes.length));
   out.push(Buffer.alloc(3));
@@ -14,7 +14,7 @@ test('bytes are handed on in order, in parts of a mebibyte, a few in each later 
   assert.deepEqual(lengths, [3, ...new Array(6).fill(2 ** 20), 1]);
 });
 
-test('whoever decodes more waits while eight mebibytes are on their way', async () => {
+test('a decoder waits for room while 8 MiB are queued', async () => {
   let taken = 0;
   const out = new DecodedQueue((bytes) => {
     taken += bytes.length;
@@ -27,7 +27,7 @@ test('whoever decodes more waits while eight mebibytes are on their way', async 
   assert.ok(taken >= 2 ** 20);
 });
 
-test('what the taker throws comes to whoever waits, and nothing is handed on after it', async () => {
+test('the error of the consumer rejects all who wait, and nothing is consumed after it', async () => {
   let calls = 0;
   const out = new DecodedQueue(() => {
     calls += 1;
@@ -41,7 +41,7 @@ test('what the taker throws comes to whoever waits, and nothing is handed on aft
   assert.equal(calls, 1);
 });
 
-test('nothing is handed on after close', async () => {
+test('nothing is consumed after close', async () => {
   let calls = 0;
   const out = new DecodedQueue(() => {
     calls += 1;

@@ -15,7 +15,7 @@ import { skipUnless } from '../../../support/programs.js';
 import { zstdBomb } from '../../../support/streams.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 
-/** Those that this machine has; a Node without zstd cannot try the first. */
+/** The engines of this machine; a Node without zstd lacks the first. */
 const ENGINES: readonly ZstdEngine[] = [
   ...('createZstdDecompress' in zlib ? (['node'] as const) : []),
   ...(skipUnless('zstd') === false ? (['program'] as const) : []),
@@ -43,12 +43,12 @@ function skippable(bytes: Buffer): Buffer {
   return Buffer.concat([header, bytes]);
 }
 
-test('the best engine is one that is there', () => {
+test('the best engine is one that exists here', () => {
   assert.equal(bestZstdEngine(), ENGINES[0]);
 });
 
 for (const engine of ENGINES) {
-  test(`one large frame is decoded as it comes, by the engine "${engine}"`, async () => {
+  test(`a large frame is decoded block by block, by the engine "${engine}"`, async () => {
     const blob = await compress(LARGE, 1);
     for (const pieceBytes of [2 ** 20, 100_003]) {
       const { bytes, problem } = await unzstd(engine, ...cutUp(blob, pieceBytes));
@@ -57,7 +57,7 @@ for (const engine of ENGINES) {
     }
   });
 
-  test(`large and small frames come out in order, by the engine "${engine}"`, async () => {
+  test(`large and small frames are decoded in order, by the engine "${engine}"`, async () => {
     const large = await compress(LARGE, 1);
     const small = await compress(SMALL, 1);
     const parts = [small, skippable(noise(3, 100)), large, await compress(Buffer.alloc(0), 1), large, small];
@@ -66,7 +66,7 @@ for (const engine of ENGINES) {
     assert.ok(bytes.equals(Buffer.concat([SMALL, LARGE, LARGE, SMALL])));
   });
 
-  test(`damage in a large frame is told with its place, by the engine "${engine}"`, async () => {
+  test(`damage in a large frame is reported with its offset, by the engine "${engine}"`, async () => {
     const before = await compress(SMALL, 1);
     const frame = await compress(LARGE, 1);
     const blob = Buffer.concat([before, frame]);
@@ -75,7 +75,7 @@ for (const engine of ENGINES) {
     const damaged = Buffer.concat([before, frame, Buffer.alloc(4)]);
     const { bytes, problem } = await unzstd(engine, ...cutUp(damaged, 2 ** 20));
     if (engine === 'script') {
-      // It looks at no checksum; the digests of the layer tell.
+      // fzstd ignores checksums; the DiffID proves the layer.
       assert.ok(bytes.equals(Buffer.concat([SMALL, LARGE])));
     } else {
       assert.match(problem?.message ?? '', /cannot be decoded \(.+\)/);
@@ -100,7 +100,7 @@ for (const engine of ENGINES) {
     }
   });
 
-  test(`a skippable frame above the bound of memory is passed over, by the engine "${engine}"`, async () => {
+  test(`a skippable frame above the bound of memory is skipped, by the engine "${engine}"`, async () => {
     const small = await compress(SMALL, 1);
     const blob = Buffer.concat([small, skippable(Buffer.alloc(40_000_000)), small]);
     const { bytes, problem } = await unzstd(engine, ...cutUp(blob, 2 ** 20));
@@ -108,7 +108,7 @@ for (const engine of ENGINES) {
     assert.ok(bytes.equals(Buffer.concat([SMALL, SMALL])));
   });
 
-  test(`a decoder that is closed in the middle leaves nothing behind, by the engine "${engine}"`, async () => {
+  test(`a decoder that is closed in the middle leaves no process or memory, by the engine "${engine}"`, async () => {
     const frame = await compress(LARGE, 1);
     await assert.rejects(
       decode(
@@ -127,7 +127,7 @@ for (const engine of ENGINES) {
   });
 }
 
-test('small frames of any number are decoded, in pieces of any size', async () => {
+test('any number of small frames are decoded, in pieces of any size', async () => {
   const frames = await Promise.all(cutUp(SMALL, 3000).map((part) => compress(part, 1)));
   const blob = Buffer.concat([skippable(Buffer.alloc(0)), ...frames, skippable(noise(4, 50_000))]);
   for (const pieceBytes of [blob.length, 2 ** 20, 100_000, 777]) {
@@ -137,12 +137,12 @@ test('small frames of any number are decoded, in pieces of any size', async () =
   }
 });
 
-test('a blob of skippable and empty frames alone decodes to nothing', async () => {
+test('a blob of only skippable and empty frames decodes to nothing', async () => {
   const blob = Buffer.concat([skippable(noise(1, 100)), await compress(Buffer.alloc(0), 1)]);
   assert.deepEqual(await unzstd('script', ...cutUp(blob, 7)), { bytes: Buffer.alloc(0) });
 });
 
-test('what the program zstd writes is decoded', { skip: skipUnless('zstd') }, async () => {
+test('the output of the program zstd is decoded', { skip: skipUnless('zstd') }, async () => {
   for (const options of [['-T0', '-3'], ['-1', '--no-check'], ['-3', '-B100000'], ['--fast=3']]) {
     const blob = execFileSync('zstd', [...options, '-c'], { input: SMALL, maxBuffer: 2 ** 24 });
     const { bytes, problem } = await unzstd('script', ...cutUp(blob, 50_000));
@@ -151,7 +151,7 @@ test('what the program zstd writes is decoded', { skip: skipUnless('zstd') }, as
   }
 });
 
-test('a window above what a frame of usual size can need is of no account, that of a large frame is', async () => {
+test('the window of a large frame is limited, that of a small one is not', async () => {
   const frame = await compress(SMALL, 1);
   const wide = Buffer.concat([MAGIC, Buffer.of(0, 0xff, 1, 0, 0)]);
   assert.deepEqual(await unzstd('script', frame, wide), { bytes: SMALL });
@@ -164,7 +164,7 @@ test('a window above what a frame of usual size can need is of no account, that 
   assert.match(problem.hint ?? '', /1024 MiB of memory/);
 });
 
-test('what is no zstd is told with its place', async () => {
+test('bytes that are no zstd are reported with their offset', async () => {
   const frame = await compress(SMALL, 1);
   const cases: ReadonlyArray<readonly [string, Buffer, RegExp, number]> = [
     ['nothing', Buffer.alloc(0), /is empty/, 0],

@@ -8,7 +8,7 @@ import { decodeFrames, ProgramFrame, ScriptFrame } from '../../../../workers/opa
 import { noise } from '../../../support/layout.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 
-/** Feeds a frame to a program of the name zstd that does this, or to none. */
+/** Feeds a frame to a program zstd with this script, or with none on PATH. */
 async function feed(t: TestContext, script?: string): Promise<void> {
   const directory = temporaryDirectory(t);
   if (script !== undefined) writeFileSync(join(directory, 'zstd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
@@ -24,18 +24,18 @@ async function feed(t: TestContext, script?: string): Promise<void> {
   }
 }
 
-test('what the program says of a frame is the reason', async (t) => {
+test('the message of the program is the reason', async (t) => {
   const error = { name: 'Error', message: 'stdin: checksum' };
   await assert.rejects(feed(t, 'echo "stdin: checksum" >&2; exit 1'), error);
   await assert.rejects(feed(t, 'exit 7'), { name: 'Error', message: /exit code 7/ });
 });
 
-test('a program that is not there or is ended says nothing of the frame', async (t) => {
+test('a program that is missing or killed is an internal error', async (t) => {
   await assert.rejects(feed(t), { name: 'PullError', code: 'internal' });
   await assert.rejects(feed(t, 'kill -9 $$'), { name: 'PullError', code: 'internal', message: /SIGKILL/ });
 });
 
-test('calls that wait are served in their order', async () => {
+test('waiting calls run in their order', async () => {
   const order: number[] = [];
   const frame = await compress(Buffer.alloc(2 ** 21, 'text'), 3);
   const calls = [0, 1, 2, 3, 4, 5].map(async (call) => {
@@ -43,11 +43,11 @@ test('calls that wait are served in their order', async () => {
     order.push(call);
   });
   await Promise.all(calls);
-  // Two run at once: when the last one begins, all others but one have ended.
+  // Two run at a time: when the last one begins, all others but one have ended.
   assert.ok(order.indexOf(5) >= 4, order.join());
 });
 
-test('a call that fails gives its turn back', async () => {
+test('a call that fails passes its turn on', async () => {
   const bytes = noise(1, 3000);
   for (let i = 0; i < 5; i++) await assert.rejects(decodeFrames(noise(i, 100)));
   assert.ok((await decodeFrames(await compress(bytes, 3))).equals(bytes));
@@ -63,7 +63,7 @@ function runs(blocks: number): Buffer {
   return Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, ...bytes]);
 }
 
-test('blocks that decode to 32,768 times their size do not fill the memory at once', async () => {
+test('blocks that decode to 32,768 times their size do not fill the memory', async () => {
   let waiting = 0;
   let most = 0;
   let all = 0;
@@ -85,7 +85,7 @@ test('blocks that decode to 32,768 times their size do not fill the memory at on
   assert.ok(most <= 17 * 2 ** 20, `${most} bytes at once`);
 });
 
-test('blocks of a byte come out in large parts, and frames that are nothing else are refused', async () => {
+test('blocks of a byte are gathered into large parts, and frames of nothing else are refused', async () => {
   const parts: number[] = [];
   const out = {
     push: (bytes: Buffer) => parts.push(bytes.length),
@@ -103,7 +103,7 @@ test('blocks of a byte come out in large parts, and frames that are nothing else
   await assert.rejects(new ScriptFrame(2 ** 26 - 1, out).feed(frame(tiny(200))), refused);
 });
 
-test('what frames take is counted for all of a stream', async () => {
+test('the work is counted for all frames of a blob', async () => {
   const out = { push: () => {}, room: () => Promise.resolve() } as unknown as DecodedQueue;
   const block = [1 << 3, 0, 0, 0x78];
   const frame = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, ...block, ...block, ...block, 1, 0, 0]);
