@@ -98,7 +98,7 @@ export class LayerTree {
       this.rootIsStated = true;
       return;
     }
-    const directory = this.#make(parent);
+    const directory = this.#walk(parent, true)!;
     const known = directory.names.get(name);
     if (inode.type === DIRECTORY && known?.directory !== undefined) known.inode = inode;
     else this.#set(directory, name, inode);
@@ -185,10 +185,6 @@ export class LayerTree {
 
   #noteLoss({ inode, directory }: Node): void {
     if (directory !== undefined || inode.type === SYMLINK) this.#losses += 1;
-  }
-
-  #make(path: string): Directory {
-    return this.#walk(path, true)!;
   }
 
   /**

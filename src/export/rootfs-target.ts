@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { emptyDirectory, makeOpenDirectory, OpenDirectory } from '../files/open-directory.js';
 import { storageError, systemCode, wrapFsError } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
-import { isPrivileged, modeFor, ownerFor } from './abilities.js';
+import { isPrivileged, modeFor, ownerFor, someRow } from './abilities.js';
 import { notEmpty } from './export-schemes.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
 import { UnfinishedDirectory } from './output-files.js';
@@ -157,7 +157,7 @@ export function finishRoot(
   const mode = states ? modeFor(tree, 0, abilities) : (before?.mode ?? ROOT_MODE);
   const opensToOthers = uid !== 0 || (mode & SEARCH) !== 0;
   const mayStayClosed = abilities.owners && opensToOthers && (before === undefined || !force);
-  const isDangerous = mayStayClosed && othersReach(root) && hasPrivileged(tree, abilities);
+  const isDangerous = mayStayClosed && othersReach(root) && someRow(tree, (row) => isPrivileged(tree, row, abilities));
   const isClosed = isDangerous && closeToOthers(root);
   wrapFsError(`finish ${root.path}`, () => {
     if (states) {
@@ -174,11 +174,6 @@ export function finishRoot(
   return isClosed
     ? `the directory stays closed to other users (mode 700), who could reach ${DANGERS}; open it with chmod ${(mode & 0o7777).toString(8)}`
     : `other users can reach ${DANGERS}, as the directory cannot be closed to them`;
-}
-
-function hasPrivileged(tree: FileTree, abilities: Abilities): boolean {
-  for (let row = 0; row < tree.count; row++) if (isPrivileged(tree, row, abilities)) return true;
-  return false;
 }
 
 /** Returns whether users other than root can reach a directory through its parents. */

@@ -136,7 +136,9 @@ export class PullError extends Error {
  */
 export function toFailure(error: unknown): Failure {
   const { code, message, hint, layer } =
-    error instanceof PullError ? error : new PullError('internal', messageOf(error));
+    error instanceof PullError
+      ? error
+      : new PullError('internal', error instanceof Error ? error.message : String(error));
   const stack = error instanceof Error ? error.stack : undefined;
   return {
     code,
@@ -145,10 +147,6 @@ export function toFailure(error: unknown): Failure {
     ...(layer === undefined ? {} : { layer }),
     ...(stack === undefined ? {} : { stack }),
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Converts a record back to an error. */

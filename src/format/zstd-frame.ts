@@ -45,6 +45,10 @@ export class FrameWalker {
   openFrameBound = 0;
   /** Least number of bytes needed to complete the incomplete frame; 0 if there is none. */
   needBytes = 0;
+  /** Window of the current frame in bytes; 0 for a skippable frame, which decodes to nothing. */
+  windowBytes = 0;
+  /** Largest window of all frames so far, in bytes. */
+  largestWindowBytes = 0;
 
   /**
    * `#ends[i]` is where frame i ends; `#bounds[i]` is the most that frames 0 to i decode to
@@ -54,12 +58,10 @@ export class FrameWalker {
   #bounds = new Float64Array(64);
   #base: number;
   readonly #maxWindowBytes: number;
-  #largestWindowBytes = 0;
   #stage: Stage = 'frame';
   #offset = 0;
   #length = 0;
   #hasChecksum = false;
-  #windowBytes = 0;
   #maxBlockBytes = 0;
 
   /** `baseOffset` is the blob offset of the first byte of the buffer, for error messages. */
@@ -128,16 +130,6 @@ export class FrameWalker {
     this.#base += offset;
   }
 
-  /** Window of the current frame in bytes; 0 for a skippable frame, which decodes to nothing. */
-  get windowBytes(): number {
-    return this.#windowBytes;
-  }
-
-  /** Largest window of all frames so far, in bytes. */
-  get largestWindowBytes(): number {
-    return this.#largestWindowBytes;
-  }
-
   /** Blob offset of the next header, for errors. */
   get blobAt(): number {
     return this.#base + this.#offset;
@@ -183,7 +175,7 @@ export class FrameWalker {
     const magic = readUint32(buffer, this.#offset);
     if ((magic & ~0xf) >>> 0 === SKIPPABLE_MAGIC) {
       if (available < SKIPPABLE_HEADER_BYTES) return SKIPPABLE_HEADER_BYTES - available;
-      this.#windowBytes = 0;
+      this.windowBytes = 0;
       this.#offset += SKIPPABLE_HEADER_BYTES + readUint32(buffer, this.#offset + MAGIC_BYTES);
       this.#stage = 'frame-end';
       return 0;
@@ -217,8 +209,8 @@ export class FrameWalker {
       for (let i = contentEnd - 1; i >= at; i--) windowBytes = windowBytes * 256 + buffer[i]!;
       if (contentEnd - at === 2) windowBytes += 256;
     }
-    this.#windowBytes = windowBytes;
-    this.#largestWindowBytes = Math.max(this.#largestWindowBytes, windowBytes);
+    this.windowBytes = windowBytes;
+    this.largestWindowBytes = Math.max(this.largestWindowBytes, windowBytes);
     if (windowBytes > this.#maxWindowBytes) {
       throw new PullError(
         'unsupported',
