@@ -31,12 +31,12 @@ export function buildLayerTable(metadata: DecodedMetadata): LayerTable {
   const rows = emptyRows(metadata);
   const { tar } = rows;
   scanContents(metadata.toc, {
-    addChunk: (entry) => addChunk(rows, entry),
-    closeContent: (number) => closeContent(rows, number),
-    addEntry: (entry) => {
+    impliesChunkSize: false,
+    addEntry: () => {
       rows.entries += 1;
-      if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
     },
+    addContent: (entry) => addContent(rows, entry),
+    addChunk: (entry) => addChunk(rows, entry),
   });
   if (rows.count !== tar.count) {
     throw new PullError(
@@ -69,12 +69,8 @@ function emptyRows(metadata: DecodedMetadata) {
     chunkDigestStart: new Column(),
     /** The content that `chunk` entries may still belong to. */
     open: {
-      /** Row of the content, -1 after an entry that has none. */
-      row: -1,
       /** Whether its chunks become rows. */
       large: false,
-      /** Bytes of it that the chunks so far cover. */
-      coveredBytes: 0,
       /** Blob offset of the last chunk. */
       chunkStart: 0,
       /** Digest text of chunk 0, which the `reg` entry describes. */
@@ -94,7 +90,6 @@ function addContent(rows: Rows, entry: TocEntry): void {
   }
   if (!sameName(tar, row, metadata.toc, entry))
     throw tocError(number, 'name differs from the one in the tar-split');
-  if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
   if (!copyDigest(metadata.toc, entry.digestStart, entry.digestEnd, rows.digests, row * DIGEST_BYTES)) {
     throw tocError(number, 'digest is not a sha256 digest');
   }
@@ -105,45 +100,27 @@ function addContent(rows: Rows, entry: TocEntry): void {
   if (endOffset > metadata.tocStart) {
     throw tocError(number, `endOffset ${endOffset} lies beyond ${metadata.tocStart}, the end of the data`);
   }
-  if (entry.chunkOffset !== 0) throw tocError(number, `chunkOffset is ${entry.chunkOffset} in a reg entry`);
   rows.blobStart[row] = offset;
   rows.blobEnd[row] = endOffset;
   rows.chunkFirst[row] = rows.chunkBlobStart.length;
   rows.count = row + 1;
-  open.row = row;
   open.large = endOffset - offset > SPAN_BLOB_BYTES || sizeBytes > SPAN_TAR_BYTES;
-  open.coveredBytes = entry.chunkSize === 0 ? sizeBytes : entry.chunkSize;
   open.chunkStart = offset;
   open.firstDigestStart = entry.chunkDigestStart;
   open.firstDigestEnd = entry.chunkDigestEnd;
 }
 
 function addChunk(rows: Rows, entry: TocEntry): void {
-  const { open, tar } = rows;
-  const { number, offset, chunkOffset, chunkSize } = entry;
-  const { row } = open;
-  if (row < 0) throw tocError(number, 'a chunk that follows no file with content');
-  const sizeBytes = tar.sizeBytes[row]!;
-  if (chunkOffset !== open.coveredBytes) {
-    throw tocError(
-      number,
-      `chunkOffset is ${chunkOffset}, but the chunks before end at ${open.coveredBytes}`,
-    );
-  }
-  if (chunkSize === 0) throw tocError(number, 'chunkSize is missing');
-  if (chunkSize > sizeBytes - chunkOffset) {
-    throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
-  }
-  if (offset <= open.chunkStart || offset >= rows.blobEnd[row]!) {
+  const { open } = rows;
+  const { number, offset } = entry;
+  const row = rows.count - 1;
+  if (offset <= open.chunkStart || offset >= rows.blobEnd[row]!)
     throw tocError(number, `offset ${offset} lies outside (${open.chunkStart}, ${rows.blobEnd[row]})`);
-  }
-  open.coveredBytes = chunkOffset + chunkSize;
   open.chunkStart = offset;
   if (!open.large) return;
-  if (rows.chunkBlobStart.length === rows.chunkFirst[row]) {
+  if (rows.chunkBlobStart.length === rows.chunkFirst[row])
     pushChunk(rows, number, open.firstDigestStart, open.firstDigestEnd, rows.blobStart[row]!, 0);
-  }
-  pushChunk(rows, number, entry.chunkDigestStart, entry.chunkDigestEnd, offset, chunkOffset);
+  pushChunk(rows, number, entry.chunkDigestStart, entry.chunkDigestEnd, offset, entry.chunkOffset);
 }
 
 const scratchDigest = Buffer.alloc(DIGEST_BYTES);
@@ -161,19 +138,8 @@ function pushChunk(
     throw tocError(number, `${which} is ${digestStart < 0 ? 'missing' : 'not a sha256 digest'}`);
   }
   rows.chunkBlobStart.push(blobStart);
-  rows.chunkTarStart.push(rows.tar.tarStart[rows.open.row]! + chunkOffset);
+  rows.chunkTarStart.push(rows.tar.tarStart[rows.count - 1]! + chunkOffset);
   rows.chunkDigestStart.push(digestStart);
-}
-
-/** Ends the content whose chunks were being read; `next` is the number of the entry after them. */
-function closeContent(rows: Rows, next: number): void {
-  const { row, coveredBytes } = rows.open;
-  if (row < 0) return;
-  const sizeBytes = rows.tar.sizeBytes[row]!;
-  if (coveredBytes !== sizeBytes) {
-    throw tocError(next - 1, `the file has ${sizeBytes} bytes, but its chunks end at ${coveredBytes}`);
-  }
-  rows.open.row = -1;
 }
 
 function fillTable(rows: Rows): LayerTable {

@@ -43,13 +43,15 @@ const END_BYTES = 2 ** 20;
 export function buildTocOnlyTable(metadata: TocOnlyMetadata): LayerTable {
   const rows = emptyRows(metadata);
   scanContents(metadata.toc, {
-    addChunk: (entry) => addChunk(rows, entry),
-    closeContent: (number) => closeContent(rows, number),
+    // Stargz writers leave out the size of a last chunk that is shorter than the others.
+    impliesChunkSize: true,
     addEntry: (entry) => {
       rows.entries += 1;
       rows.tarAt += HEADER_BYTES + entry.textBytes;
-      if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
     },
+    addContent: (entry) => addContent(rows, entry),
+    addChunk: (entry) => addChunk(rows, entry),
+    endContent: () => endContent(rows),
   });
   endFrames(rows, metadata.dataEnd);
   rows.tarAt += END_BYTES;
@@ -84,8 +86,6 @@ function emptyRows(metadata: TocOnlyMetadata) {
     openRow: 0,
     /** Blob offset of the current frame. */
     frameStart: 0,
-    /** Bytes of the last content that its chunks cover; -1 while no chunk may follow. */
-    coveredBytes: -1,
     firstDigestStart: -1,
     /** Blob offset of the frame with the first bytes of the last content. */
     firstFrame: 0,
@@ -98,8 +98,6 @@ function addContent(rows: Rows, entry: TocEntry): void {
   const layout = endOffset > 0 ? 'separate-frames' : 'shared-frames';
   rows.layout ??= layout;
   if (rows.layout !== layout) throw tocError(number, 'endOffset is given for some files and not for others');
-  if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
-  if (entry.chunkOffset !== 0) throw tocError(number, `chunkOffset is ${entry.chunkOffset} in a reg entry`);
   if (chunkSize > sizeBytes) throw tocError(number, `chunkSize ${chunkSize} is above the size, ${sizeBytes}`);
   if (layout === 'separate-frames') {
     if (endOffset <= offset) throw tocError(number, `endOffset ${endOffset} is not beyond offset ${offset}`);
@@ -124,7 +122,6 @@ function addContent(rows: Rows, entry: TocEntry): void {
   rows.sizeBytes.push(sizeBytes);
   rows.chunkFirst.push(rows.chunkBlobStart.length);
   rows.tarAt += sizeBytes;
-  rows.coveredBytes = chunkSize === 0 ? sizeBytes : chunkSize;
   rows.firstDigestStart = entry.chunkDigestStart;
   rows.firstFrame = offset;
 }
@@ -149,19 +146,6 @@ function endFrames(rows: Rows, blobEnd: number): void {
 function addChunk(rows: Rows, entry: TocEntry): void {
   const { number, offset, chunkOffset } = entry;
   const row = rows.blobStart.length - 1;
-  if (row < 0 || rows.coveredBytes < 0) throw tocError(number, 'a chunk that follows no file with content');
-  const sizeBytes = rows.sizeBytes.values[row]!;
-  if (chunkOffset !== rows.coveredBytes) {
-    throw tocError(
-      number,
-      `chunkOffset is ${chunkOffset}, but the chunks before end at ${rows.coveredBytes}`,
-    );
-  }
-  // Stargz writers leave out the size of a last chunk that is shorter than the others.
-  const chunkSize = entry.chunkSize === 0 ? sizeBytes - chunkOffset : entry.chunkSize;
-  if (chunkSize <= 0 || chunkSize > sizeBytes - chunkOffset) {
-    throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
-  }
   if (rows.layout === 'shared-frames') {
     if (entry.innerOffset === 0) beginFrame(rows, entry);
     else if (offset !== rows.frameStart) throw tocError(number, `no file before it is at offset ${offset}`);
@@ -172,7 +156,6 @@ function addChunk(rows: Rows, entry: TocEntry): void {
     pushChunk(rows, rows.firstDigestStart, rows.firstFrame, rows.tarStart.values[row]!);
   }
   pushChunk(rows, entry.chunkDigestStart, offset, rows.tarStart.values[row]! + chunkOffset);
-  rows.coveredBytes = chunkOffset + chunkSize;
 }
 
 function lastChunkStart(rows: Rows, row: number): number {
@@ -187,19 +170,12 @@ function pushChunk(rows: Rows, digestStart: number, blobStart: number, tarStart:
   rows.chunkTarStart.push(tarStart);
 }
 
-/** Ends the content whose chunks were being read; `next` is the number of the entry after them. */
-function closeContent(rows: Rows, next: number): void {
+/** Drops the chunk rows of the last content if they are not needed. */
+function endContent(rows: Rows): void {
   const row = rows.blobStart.length - 1;
-  if (row < 0 || rows.coveredBytes < 0) return;
-  const sizeBytes = rows.sizeBytes.values[row]!;
-  if (rows.coveredBytes !== sizeBytes) {
-    throw tocError(next - 1, `the file has ${sizeBytes} bytes, but its chunks end at ${rows.coveredBytes}`);
-  }
-  rows.coveredBytes = -1;
-  if (!keepsChunks(rows, row)) {
-    const first = rows.chunkFirst.values[row]!;
-    for (const column of [rows.chunkDigests, rows.chunkBlobStart, rows.chunkTarStart]) column.length = first;
-  }
+  if (keepsChunks(rows, row)) return;
+  const first = rows.chunkFirst.values[row]!;
+  for (const column of [rows.chunkDigests, rows.chunkBlobStart, rows.chunkTarStart]) column.length = first;
 }
 
 /**

@@ -85,29 +85,62 @@ export function scanToc(toc: Buffer, visit: (entry: TocEntry) => boolean): Diges
 
 /** What builds a layer table from the entries of a TOC. */
 export interface ContentVisitor {
-  readonly addChunk: (entry: TocEntry) => void;
-  /** Called before each entry that is no chunk, and at the end with the number after the last. */
-  readonly closeContent: (number: number) => void;
+  /** Whether a chunk may leave out its size: it is the rest of the content. */
+  readonly impliesChunkSize: boolean;
+  /** Called for each entry that is no chunk. */
   readonly addEntry: (entry: TocEntry) => void;
+  /** Called for a file with content after that, then for its chunks behind the first, then at its end. */
+  readonly addContent: (entry: TocEntry) => void;
+  readonly addChunk: (entry: TocEntry) => void;
+  readonly endContent?: () => void;
 }
 
 /**
- * Visits the entries of a TOC in order, chunks apart from others.
- * @throws as `scanToc`
+ * Visits the entries of a TOC in order, and checks that chunks follow their content and cover it.
+ * @throws as `scanToc`; PullError `metadata-malformed` naming the entry and field
  */
-export function scanContents(toc: Buffer, { addChunk, closeContent, addEntry }: ContentVisitor): void {
+export function scanContents(toc: Buffer, visitor: ContentVisitor): void {
+  /** Size of the content that chunks may still belong to, 0 without one; what they cover so far. */
+  let [sizeBytes, coveredBytes] = [0, 0];
   let last = 0;
+  const endContent = () => {
+    if (sizeBytes === 0) return;
+    if (coveredBytes !== sizeBytes)
+      throw tocError(last, `the file has ${sizeBytes} bytes, but its chunks end at ${coveredBytes}`);
+    sizeBytes = 0;
+    visitor.endContent?.();
+  };
   scanToc(toc, (entry) => {
-    last = entry.number;
     if (entry.type === 'chunk') {
-      addChunk(entry);
+      const { number, chunkOffset } = entry;
+      if (sizeBytes === 0) throw tocError(number, 'a chunk that follows no file with content');
+      if (chunkOffset !== coveredBytes)
+        throw tocError(number, `chunkOffset is ${chunkOffset}, but the chunks before end at ${coveredBytes}`);
+      if (entry.chunkSize === 0 && !visitor.impliesChunkSize) throw tocError(number, 'chunkSize is missing');
+      const chunkSize = entry.chunkSize || sizeBytes - chunkOffset;
+      if (chunkSize === 0 || chunkSize > sizeBytes - chunkOffset)
+        throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
+      visitor.addChunk(entry);
+      coveredBytes += chunkSize;
     } else {
-      closeContent(entry.number);
-      addEntry(entry);
+      endContent();
+      visitor.addEntry(entry);
+      if (entry.type === 'reg' && entry.sizeBytes > 0) {
+        checkContent(entry);
+        visitor.addContent(entry);
+        sizeBytes = entry.sizeBytes;
+        coveredBytes = entry.chunkSize || sizeBytes;
+      }
     }
+    last = entry.number;
     return true;
   });
-  closeContent(last + 1);
+  endContent();
+}
+
+function checkContent({ number, digestStart, chunkOffset }: TocEntry): void {
+  if (digestStart < 0) throw tocError(number, 'digest is missing');
+  if (chunkOffset !== 0) throw tocError(number, `chunkOffset is ${chunkOffset} in a reg entry`);
 }
 
 function scanEntries(cursor: JsonCursor, visit: (entry: TocEntry) => boolean): void {
