@@ -157,7 +157,8 @@ export function finishRoot(
   const mode = states ? modeFor(tree, 0, abilities) : (before?.mode ?? ROOT_MODE);
   const opensToOthers = uid !== 0 || (mode & SEARCH) !== 0;
   const mayStayClosed = abilities.owners && opensToOthers && (before === undefined || !force);
-  const isDangerous = mayStayClosed && othersReach(root) && someRow(tree, (row) => isPrivileged(tree, row, abilities));
+  const isDangerous =
+    mayStayClosed && othersReach(root) && someRow(tree, (row) => isPrivileged(tree, row, abilities));
   const isClosed = isDangerous && closeToOthers(root);
   wrapFsError(`finish ${root.path}`, () => {
     if (states) {
