@@ -1,8 +1,8 @@
 import { asOutOfResources } from '../files/storage-error.js';
 import type { BlobRange } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
-import { planOpaque } from '../plan/opaque.js';
-import { cutBlob, type PlanLimits, planLimits } from '../plan/spans.js';
+import { cutBlob, planOpaque } from '../plan/opaque.js';
+import { type PlanLimits, planLimits } from '../plan/spans.js';
 import { CounterReader } from '../pool/shared-memory.js';
 import { fromAnyUrl, ignoresRanges, measureBlobs } from '../pull/blob-locations.js';
 import { fetchThreads } from '../pull/budgets.js';

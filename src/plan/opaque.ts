@@ -1,4 +1,5 @@
-import type { PlanLimits } from './spans.js';
+import type { BlobRange } from '../format/arrays.js';
+import { type PlanLimits, targetBytes } from './spans.js';
 
 /** A contiguous part of a blob that a pack has as it is. */
 export interface CachedPart {
@@ -102,4 +103,21 @@ function fullSpans(at: number, gapEnd: number, remaining: number, limits: PlanLi
   const untilFalling = Math.floor(remaining / spanBlobBytes) - 2 * connections;
   const untilGapEnd = Math.floor((gapEnd - at) / spanBlobBytes) - 1;
   return Math.max(0, Math.min(untilFalling, untilGapEnd));
+}
+
+/**
+ * Yields ranges of a chunked layer's blob whose table is not known, as `cutSpans` would cut it if a
+ * content ended wherever a span may end. `remaining`: the bytes of this blob and those behind it.
+ */
+export function* cutBlob(
+  blobBytes: number,
+  remaining: number,
+  limits: PlanLimits,
+): Generator<BlobRange, void> {
+  for (let start = 0; start < blobBytes; ) {
+    const target = targetBytes(remaining - start, blobBytes - start, limits);
+    const end = Math.min(blobBytes, start + Math.ceil(target));
+    yield { start, end };
+    start = end;
+  }
 }

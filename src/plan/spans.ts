@@ -1,4 +1,3 @@
-import type { BlobRange } from '../format/arrays.js';
 import { SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { type LayerParts, PART } from './layer-parts.js';
 
@@ -242,23 +241,6 @@ export function cutSpans(
   return spans;
 }
 
-/**
- * Yields ranges of a chunked layer's blob whose table is not known, as `cutSpans` would cut it if a
- * content ended wherever a span may end. `remaining`: the bytes of this blob and those behind it.
- */
-export function* cutBlob(
-  blobBytes: number,
-  remaining: number,
-  limits: PlanLimits,
-): Generator<BlobRange, void> {
-  for (let start = 0; start < blobBytes; ) {
-    const target = targetBytes(remaining - start, blobBytes - start, limits);
-    const end = Math.min(blobBytes, start + Math.ceil(target));
-    yield { start, end };
-    start = end;
-  }
-}
-
 function runsOf(parts: LayerParts, selected: Uint8Array, layer: number): PartRange[] {
   const runs: PartRange[] = [];
   let end = 0;
@@ -274,7 +256,7 @@ function runsOf(parts: LayerParts, selected: Uint8Array, layer: number): PartRan
  * Returns the blob bytes of the next span: the guided share, evened out over the run so that no
  * tiny span is left at its end.
  */
-function targetBytes(remaining: number, runBytes: number, limits: PlanLimits): number {
+export function targetBytes(remaining: number, runBytes: number, limits: PlanLimits): number {
   const { minSpanBytes, spanBlobBytes } = limits;
   const share = Math.min(spanBlobBytes, Math.max(minSpanBytes, remaining / (2 * limits.connections)));
   const parts = Math.max(1, Math.min(Math.ceil(runBytes / share), Math.floor(runBytes / minSpanBytes)));

@@ -81,36 +81,25 @@ function locationOf(
   if (cuts.tarAt[cut + 1]! > table.tarStart[row]! + table.sizeBytes[row]!) return MISSING;
   const inContent = cuts.tarAt[cut]! - table.tarStart[row]!;
   if (input.cachedPack[row]! >= 0) {
-    return {
-      state: PART.cached,
-      source: input.cachedPack[row]!,
-      offset: input.cachedOffset[row]! + inContent,
-    };
+    return cached(input.cachedPack[row]!, input.cachedOffset[row]! + inContent);
   }
   const chunk = cuts.chunk[cut]! < 0 ? table.chunkFirst[row]! : cuts.chunk[cut]!;
   const hasChunks = chunk < table.chunkFirst[row + 1]!;
   if (hasChunks && isOneChunk(table, cuts, cut, chunk) && input.chunkCachedPack[chunk]! >= 0) {
-    return {
-      state: PART.cached,
-      source: input.chunkCachedPack[chunk]!,
-      offset: input.chunkCachedOffset[chunk]!,
-    };
+    return cached(input.chunkCachedPack[chunk]!, input.chunkCachedOffset[chunk]!);
   }
   const first = layers[firsts.layer[row]!];
   if (first === undefined || first.table.layout !== 'tar-split') return MISSING;
   const firstRow = firsts.row[row]!;
   if (first.cachedPack[firstRow]! >= 0) {
-    return {
-      state: PART.cached,
-      source: first.cachedPack[firstRow]!,
-      offset: first.cachedOffset[firstRow]! + inContent,
-    };
+    return cached(first.cachedPack[firstRow]!, first.cachedOffset[firstRow]! + inContent);
   }
-  return {
-    state: PART.copy,
-    source: firsts.layer[row]!,
-    offset: first.table.tarStart[firstRow]! + inContent,
-  };
+  const offset = first.table.tarStart[firstRow]! + inContent;
+  return { state: PART.copy, source: firsts.layer[row]!, offset };
+}
+
+function cached(source: number, offset: number): Location {
+  return { state: PART.cached, source, offset };
 }
 
 /**
@@ -159,18 +148,12 @@ function usablePieces(cuts: CutPoints, resumed: readonly ResumedPiece[]): Resume
     if (chain.length === 0 && !isCut(cuts, blobStart)) continue;
     chain.push(piece);
     if (!isCut(cuts, blobEnd)) continue;
-    if (chain.every((part) => hasRoom(cuts, part))) usable.push(...chain);
+    // A part with fewer tar bytes than pieces has none left for some of them.
+    const haveRoom = chain.every((one) => tarAtOf(cuts, one.blobStart) < tarAtOf(cuts, one.blobEnd));
+    if (haveRoom) usable.push(...chain);
     chain = [];
   }
   return usable;
-}
-
-/**
- * Whether a piece has allotted tar bytes: a part with fewer bytes than pieces has none left for
- * some.
- */
-function hasRoom(cuts: CutPoints, { blobStart, blobEnd }: ResumedPiece): boolean {
-  return tarAtOf(cuts, blobStart) < tarAtOf(cuts, blobEnd);
 }
 
 function cutAt({ blobAt, count }: CutPoints, blobOffset: number): number {

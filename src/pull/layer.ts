@@ -171,15 +171,7 @@ function missingLayer({ descriptor, diffId, kind }: ImageLayer, options: Missing
     foreignUrl === undefined
       ? { url: options.registry.blobUrl(digest), digest, sizeBytes }
       : { url: foreignUrl, digest, sizeBytes, anonymous: true as const };
-  return {
-    blob,
-    diffId,
-    format,
-    mediaType,
-    compression,
-    otherUrls,
-    ...(location === undefined ? {} : { location }),
-  };
+  return { blob, diffId, format, mediaType, compression, otherUrls, ...(location && { location }) };
 }
 
 /** The URLs of a foreign layer; empty when its descriptor has none and it is in the registry. */
@@ -217,13 +209,8 @@ interface PullMissingOptions {
  * @returns figures by DiffID
  * @throws PullError the reason of a stop; as `pull` and `storageError`
  */
-export async function pullMissing({
-  locks,
-  stop,
-  missing,
-  pull,
-  onWait,
-}: PullMissingOptions): Promise<Map<Digest, LayerFigures>> {
+export async function pullMissing(options: PullMissingOptions): Promise<Map<Digest, LayerFigures>> {
+  const { locks, stop, missing, pull, onWait } = options;
   const figures = new Map<Digest, LayerFigures>();
   const pulls = new Map<Digest, number>();
   for (;;) {

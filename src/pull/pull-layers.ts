@@ -10,9 +10,17 @@ import { writeLayerRecord } from '../store/layer-record.js';
 import { fetchThreads, Semaphore, streamsAtATime } from './budgets.js';
 import { ChunkedLayers } from './chunked-layers.js';
 import { Fetcher, type Work } from './fetcher.js';
-import { type FetchFigures, isChunked, type KnownLayer, type MissingLayer, warnOfFallback } from './layer.js';
+import {
+  type FetchFigures,
+  isChunked,
+  type KnownLayer,
+  type MissingLayer,
+  sumOf,
+  sumOfFetches,
+  warnOfFallback,
+} from './layer.js';
 import { OpaqueLayer } from './opaque-layer.js';
-import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './prepare-layers.js';
+import { type LayersPlan, lookUpBlobParts, prepareLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
 import type { LayerFigures } from './pull-result.js';
 import { pieceBytes } from './span-fetch.js';
@@ -27,11 +35,20 @@ export async function pullLayers(
   missing: readonly MissingLayer[],
 ): Promise<LayerFigures[]> {
   const { layers, plan, figures } = await prepareLayers(context, missing);
-  const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
-  announce(context, layers, figures);
-  const storeBytes = sum(figures, ({ diskBytes }) => diskBytes);
+  const planned = sumOf(figures, 'fetchBytes', 'reuseBytes', 'resumedBytes', 'requests', 'diskBytes');
+  const { fetchBytes, diskBytes: storeBytes } = planned;
+  const metadata = sumOfFetches(layers.map(({ cost }) => cost));
+  context.emit({
+    event: 'planned',
+    totalBytes: fetchBytes + metadata.fetchedBytes,
+    fetchBytes,
+    reuseBytes: planned.reuseBytes,
+    resumeBytes: planned.resumedBytes,
+    requests: planned.requests + metadata.requests,
+  });
   await retryIfFullAsync(context.follower, () => requireSpace(context.paths.root, storeBytes, true));
-  await context.follower?.expect?.({ storeBytes, tarBytes: sum(figures, ({ tarBytes }) => tarBytes ?? 0) });
+  const tarBytes = figures.reduce((sum, figure) => sum + (figure.tarBytes ?? 0), 0);
+  await context.follower?.expect?.({ storeBytes, tarBytes });
   const run = await runPlan(context, layers, plan, fetchBytes);
   return layers.map((layer, i) => {
     const { tarBytes, opaque, fetchedBytes, requests } = run[i]!;
@@ -48,27 +65,6 @@ export async function pullLayers(
       requests: layer.cost.requests + requests,
     };
   });
-}
-
-/** Emits the exact totals, before the first content byte. */
-function announce(
-  context: PullContext,
-  layers: readonly KnownLayer[],
-  figures: readonly PlannedFigures[],
-): void {
-  const fetchBytes = sum(figures, (figure) => figure.fetchBytes);
-  context.emit({
-    event: 'planned',
-    totalBytes: fetchBytes + sum(layers, ({ cost }) => cost.fetchedBytes),
-    fetchBytes,
-    reuseBytes: sum(figures, ({ reuseBytes }) => reuseBytes),
-    resumeBytes: sum(figures, ({ resumedBytes }) => resumedBytes),
-    requests: sum(figures, ({ requests }) => requests) + sum(layers, ({ cost }) => cost.requests),
-  });
-}
-
-function sum<T>(items: readonly T[], figure: (item: T) => number): number {
-  return items.reduce((total, item) => total + figure(item), 0);
 }
 
 interface LayerOutcome {

@@ -3,11 +3,10 @@ import { countBefore, lastAtMost } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer, PullError } from '../format/error.js';
 import { gapsOf, type SelectedSpan, selectedSpans } from '../plan/selected-spans.js';
-import type { FetchSpanResult, PartialLayer, TreeRows } from '../pool/messages.js';
+import type { FetchSpanResult, PackRun, PartialLayer, TreeRows } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import { ExtentList } from '../store/extents.js';
 import { readLayerRecord, writeLayerRecord } from '../store/layer-record.js';
-import type { PackId } from '../store/paths.js';
 import { fetchThreads } from './budgets.js';
 import {
   type ChunkedLayer,
@@ -177,10 +176,7 @@ async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Pro
 const PIECE_BYTES = 512 * 1024;
 
 /** A part of a layer's tar, and where it was written. */
-interface FetchedPart extends Pick<SelectedSpan, 'tarStart' | 'tarEnd'> {
-  readonly pack: PackId;
-  readonly packOffset: number;
-}
+type FetchedPart = Pick<SelectedSpan, 'tarStart' | 'tarEnd'> & Pick<PackRun, 'pack' | 'packOffset'>;
 
 /** The selected contents of all layers; fetches those of the missing ones. */
 class PathContents {
@@ -290,10 +286,7 @@ class PathContents {
     }
   }
 
-  /**
-   * Records the location of a span, or of each content where its tar offsets differ from the
-   * headers'.
-   */
+  /** Records where a span is, or each content where tar offsets differ from the headers'. */
   #note({ diffId, metadata: { headers } }: ChunkedLayer, span: SelectedSpan, result: FetchSpanResult): void {
     const { pack, locations = [] } = result;
     const parts = this.#fetched.get(diffId)!;

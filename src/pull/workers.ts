@@ -164,67 +164,6 @@ export class Workers {
   }
 }
 
-interface Blob {
-  /** The latest known target of a redirect. */
-  latest: string | undefined;
-  /** Threads that wait for the request of another one; undefined while there is none. */
-  waiting: number[] | undefined;
-}
-
-/**
- * Lets one thread request a blob's redirect target from the registry, at first and when a signed
- * URL has expired, and sends its answer to all. Threads with different targets change to the latest
- * one.
- */
-export class TargetRenewals {
-  readonly #blobs = new Map<string, Blob>();
-  readonly #post: (message: MainMessage) => void;
-
-  constructor(post: (message: MainMessage) => void) {
-    this.#post = post;
-  }
-
-  /**
-   * A thread's target has expired, or it has none. It gets one answer: the latest target,
-   * permission to request one, or what another thread receives, which may be the same target again.
-   */
-  expired(expired: { blobUrl: string; target: string | undefined; thread: number }): void {
-    const { blobUrl, target, thread } = expired;
-    const blob = this.#blob(blobUrl);
-    if (blob.waiting !== undefined) {
-      blob.waiting.push(thread);
-      return;
-    }
-    if (blob.latest !== undefined && blob.latest !== target) {
-      this.#post({ message: 'target', blobUrl, target: blob.latest, thread });
-      return;
-    }
-    blob.waiting = [];
-    this.#post({ message: 'renew-target', blobUrl, thread });
-  }
-
-  /**
-   * The thread with permission has received a target, or none: then each thread requests its own.
-   */
-  renewed(blobUrl: string, target: string | undefined): void {
-    const { waiting = [] } = this.#blob(blobUrl);
-    this.#blobs.set(blobUrl, { latest: target, waiting: undefined });
-    for (const thread of waiting) this.#post({ message: 'target', blobUrl, target, thread });
-  }
-
-  /** A target does not work; no thread is sent there any more. */
-  failed(blobUrl: string, target: string): void {
-    const blob = this.#blob(blobUrl);
-    if (blob.latest === target) blob.latest = undefined;
-  }
-
-  #blob(blobUrl: string): Blob {
-    const blob = this.#blobs.get(blobUrl) ?? { latest: undefined, waiting: undefined };
-    this.#blobs.set(blobUrl, blob);
-    return blob;
-  }
-}
-
 interface EventOptions {
   readonly channel: string;
   readonly session: MirroredSession;
@@ -300,5 +239,66 @@ export class WorkerEvents {
     } catch (error) {
       this.#post({ message: 'authorization-failed', endpoint, stale, failure: toFailure(error) });
     }
+  }
+}
+
+interface Blob {
+  /** The latest known target of a redirect. */
+  latest: string | undefined;
+  /** Threads that wait for the request of another one; undefined while there is none. */
+  waiting: number[] | undefined;
+}
+
+/**
+ * Lets one thread request a blob's redirect target from the registry, at first and when a signed
+ * URL has expired, and sends its answer to all. Threads with different targets change to the latest
+ * one.
+ */
+export class TargetRenewals {
+  readonly #blobs = new Map<string, Blob>();
+  readonly #post: (message: MainMessage) => void;
+
+  constructor(post: (message: MainMessage) => void) {
+    this.#post = post;
+  }
+
+  /**
+   * A thread's target has expired, or it has none. It gets one answer: the latest target,
+   * permission to request one, or what another thread receives, which may be the same target again.
+   */
+  expired(expired: { blobUrl: string; target: string | undefined; thread: number }): void {
+    const { blobUrl, target, thread } = expired;
+    const blob = this.#blob(blobUrl);
+    if (blob.waiting !== undefined) {
+      blob.waiting.push(thread);
+      return;
+    }
+    if (blob.latest !== undefined && blob.latest !== target) {
+      this.#post({ message: 'target', blobUrl, target: blob.latest, thread });
+      return;
+    }
+    blob.waiting = [];
+    this.#post({ message: 'renew-target', blobUrl, thread });
+  }
+
+  /**
+   * The thread with permission has received a target, or none: then each thread requests its own.
+   */
+  renewed(blobUrl: string, target: string | undefined): void {
+    const { waiting = [] } = this.#blob(blobUrl);
+    this.#blobs.set(blobUrl, { latest: target, waiting: undefined });
+    for (const thread of waiting) this.#post({ message: 'target', blobUrl, target, thread });
+  }
+
+  /** A target does not work; no thread is sent there any more. */
+  failed(blobUrl: string, target: string): void {
+    const blob = this.#blob(blobUrl);
+    if (blob.latest === target) blob.latest = undefined;
+  }
+
+  #blob(blobUrl: string): Blob {
+    const blob = this.#blobs.get(blobUrl) ?? { latest: undefined, waiting: undefined };
+    this.#blobs.set(blobUrl, blob);
+    return blob;
   }
 }
