@@ -129,7 +129,6 @@ function isMostlyMissing(
   return missingBytes > 0 && missingBytes >= mostlyMissingShare * allBytes;
 }
 
-/** Selects the smallest distances that fit the budget. */
 function selectSmallest(large: Distances, budgetBytes: number, selected: readonly Uint8Array[]): void {
   const { maxBytes, ofMaxBytes } = largestFitting(large.blobBytes, budgetBytes);
   let left = ofMaxBytes;

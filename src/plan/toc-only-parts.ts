@@ -118,7 +118,6 @@ function isOneChunk(
     : chunk === last;
 }
 
-/** Returns an estimate of what a missing part decodes to. */
 function estimate({ layout, tarStart, sizeBytes }: LayerTable, cuts: CutPoints, cut: number): number {
   const blobBytes = cuts.blobAt[cut + 1]! - cuts.blobAt[cut]!;
   const tarBytes = cuts.tarAt[cut + 1]! - cuts.tarAt[cut]!;

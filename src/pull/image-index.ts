@@ -84,7 +84,6 @@ function isAttestation(platform: Platform): boolean {
   return formatPlatform(platform) === 'unknown/unknown';
 }
 
-/** A search through an index and its nested indexes. */
 class Search<D extends AnyDocument> {
   readonly #requested: Platform;
   readonly #reader: IndexReader<D>;

@@ -194,14 +194,12 @@ export class OpaqueLayer {
   }
 }
 
-/** The error for a blob that was wrong twice. */
 function wrongBlob(blob: BlobSource, message: string, failedBefore: PullError | undefined): unknown {
   const hint = wrongBytesHint(blob);
   if (failedBefore !== undefined) return withHint(failedBefore, hint);
   return new PullError('digest-mismatch', `${message}, twice`, { layer: blob.digest, hint });
 }
 
-/** The error for a right blob with a wrong tar. */
 function wrongTar(
   layer: KnownLayer,
   { problem, compression }: DecodeBlobResult,

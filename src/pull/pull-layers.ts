@@ -183,7 +183,6 @@ class Run {
     if (extents !== undefined) await this.#publish(this.#layers[row]!, extents);
   }
 
-  /** Pulls an opaque layer and publishes it. */
   #pullOpaque(row: number, blob: OpaqueBlob, failedBefore?: PullError): void {
     const layer = this.#layers[row]!;
     const options = {
