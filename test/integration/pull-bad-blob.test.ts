@@ -132,7 +132,7 @@ const BAD: ReadonlyArray<
     /cut off/,
     [ZSTD.length - 700, ZSTD.length],
   ],
-  ['garbage behind gzip', GZIP_GARBAGE, 'gzip', /5000 bytes behind/, [GZIP.length, GZIP.length]],
+  ['garbage behind gzip', GZIP_GARBAGE, 'gzip', /5000 bytes after/, [GZIP.length, GZIP.length]],
   ['garbage behind zstd', ZSTD_GARBAGE, 'zstd', /no zstd frames/, [ZSTD.length, ZSTD_GARBAGE.length]],
   ['a gzip layer of no bytes', Buffer.alloc(0), 'gzip', /is empty/, [0, 0]],
   // Where within a block of 1 MiB gzip data go wrong Node does not tell.
