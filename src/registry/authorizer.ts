@@ -14,11 +14,10 @@ import { type Challenge, parseChallenges } from './headers.js';
 import type { HttpResponse } from './http-client.js';
 import { noteAuthorization, noteSecret } from './redaction.js';
 import {
-  firstErrorMessage,
   loginHint,
-  rateLimited,
   serverSays,
   type Tried,
+  tooManyRequests,
   unexpectedAnswer,
   webPageError,
 } from './refusal.js';
@@ -157,11 +156,7 @@ function tokenRefusal(
   if (isCrossOrigin) {
     return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${reason}`);
   }
-  if (status === 429)
-    return rateLimited(
-      { host, reason: firstErrorMessage(body) },
-      `the token server ${host} refuses further requests for now (429)`,
-    );
+  if (status === 429) return tooManyRequests(`the token server ${host}`, host, body);
   const isRefused =
     status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!isRefused) {

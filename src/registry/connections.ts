@@ -241,8 +241,8 @@ class ReusedBuffer {
   }
 
   /**
-   * Node has filled the buffer. @returns whether it may read on: undici has read all bytes and is
-   * done with them
+   * Node has filled the buffer.
+   * @returns whether it may read on: undici has read all bytes and is done with them
    */
   #onFilled(bytes: number): boolean {
     this.#start = 0;

@@ -55,13 +55,13 @@ function checkFullBlob({ url, headers }: ResponseHead, range: RequestedRange): C
   const { blob, start, end, isPart } = range;
   const lengthBytes = parseContentLength(single(headers['content-length']));
   if (lengthBytes !== blob.sizeBytes) {
-    if (hasCoding(headers)) return final(unexpected(url, range, 'encoded content'));
+    if (hasCoding(headers)) return contradiction(url, range, 'encoded content', false);
     if (/^text\/html\b/i.test(single(headers['content-type']) ?? ''))
-      return transient(unexpected(url, range, 'a web page'));
+      return contradiction(url, range, 'a web page');
   }
   const wrongSize = checkSize(range, url, lengthBytes);
-  if (wrongSize !== undefined) return transient(wrongSize);
-  if (isPart) return final(rangesIgnored(url.host));
+  if (wrongSize !== undefined) return { error: wrongSize, mayPass: true };
+  if (isPart) return { error: rangesIgnored(url.host), mayPass: false };
   const isExact = end === blob.sizeBytes;
   return { window: { skipBytes: start, lengthBytes: end - start, isExact }, sizeBytes: lengthBytes };
 }
@@ -72,24 +72,16 @@ function checkPart({ url, headers }: ResponseHead, range: RequestedRange): Check
   const { range: part, sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   const lengthBytes = parseContentLength(single(headers['content-length']));
   const isLengthOfPart = part !== undefined && lengthBytes === part.end - part.start;
-  if (!isLengthOfPart && hasCoding(headers)) return final(unexpected(url, range, 'encoded content'));
-  if (part === undefined) return transient(unexpected(url, range, 'a part it does not name'));
+  if (!isLengthOfPart && hasCoding(headers)) return contradiction(url, range, 'encoded content', false);
+  if (part === undefined) return contradiction(url, range, 'a part it does not name');
   const wrongSize = checkSize(range, url, sizeBytes);
-  if (wrongSize !== undefined) return final(wrongSize);
+  if (wrongSize !== undefined) return { error: wrongSize, mayPass: false };
   const what = `bytes ${part.start} to ${part.end}`;
-  if (part.start !== start) return transient(unexpected(url, range, what));
+  if (part.start !== start) return contradiction(url, range, what);
   if (lengthBytes !== undefined && !isLengthOfPart)
-    return transient(unexpected(url, range, `${lengthBytes} bytes as ${what}`));
+    return contradiction(url, range, `${lengthBytes} bytes as ${what}`);
   const window = { skipBytes: 0, lengthBytes: Math.min(end, part.end) - start, isExact: part.end <= end };
   return { window, sizeBytes };
-}
-
-function final(error: PullError): CheckedRange {
-  return { error, mayPass: false };
-}
-
-function transient(error: PullError): CheckedRange {
-  return { error, mayPass: true };
 }
 
 /**
@@ -101,8 +93,16 @@ function hasCoding(headers: ResponseHeaders): boolean {
   return isCoded(single(headers['content-encoding']));
 }
 
-function unexpected(url: URL, { blob, start, end }: RequestedRange, what: string): PullError {
-  return unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`);
+function contradiction(
+  url: URL,
+  { blob, start, end }: RequestedRange,
+  what: string,
+  mayPass = true,
+): CheckedRange {
+  const error = unexpectedAnswer(
+    `${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`,
+  );
+  return { error, mayPass };
 }
 
 /** The error for a wrong or missing size of the blob; undefined when the size is right. */

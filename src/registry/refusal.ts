@@ -139,11 +139,7 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${reason}`, { hint });
   }
-  if (status === 429)
-    return rateLimited(
-      { host, reason: firstErrorMessage(body) },
-      `${host} refuses further requests for now (429)`,
-    );
+  if (status === 429) return tooManyRequests(host, host, body);
   if (status === 407) {
     return new PullError('unauthorized', `the proxy before ${host} requires credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
@@ -173,10 +169,7 @@ export function storageRefusal(
   body: Buffer,
   storage: string,
 ): PullError {
-  if (status === 429) {
-    const limited = { host: storage, reason: firstErrorMessage(body), isCrossOrigin: true };
-    return rateLimited(limited, `the storage ${storage} refuses further requests for now (429)`);
-  }
+  if (status === 429) return tooManyRequests(`the storage ${storage}`, storage, body, true);
   if (status !== 401 && status !== 403) return refusal(status, { ...requested, host: storage }, body);
   const { host, kind, name } = requested;
   return new PullError(
@@ -186,6 +179,17 @@ export function storageRefusal(
       hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },
   );
+}
+
+/** The error for a 429 of `host`, which the message calls `server`. */
+export function tooManyRequests(
+  server: string,
+  host: string,
+  body: Buffer,
+  isCrossOrigin = false,
+): PullError {
+  const limited = { host, reason: firstErrorMessage(body), isCrossOrigin };
+  return rateLimited(limited, `${server} refuses further requests for now (429)`);
 }
 
 /** The error for a server that limits the rate of requests. */

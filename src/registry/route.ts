@@ -136,11 +136,9 @@ export async function openTunnel(proxy: HttpProxy, target: string, options: Tunn
     function read(): void {
       // Byte by byte at the end: what follows the empty line is the target's and stays in the
       // socket.
-      for (
-        let byte = socket.read(1) as Buffer | null;
-        byte !== null;
-        byte = socket.read(1) as Buffer | null
-      ) {
+      for (;;) {
+        const byte = socket.read(1) as Buffer | null;
+        if (byte === null) return;
         head += byte.toString('latin1');
         if (head.endsWith('\r\n\r\n')) {
           finish();

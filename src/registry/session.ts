@@ -56,8 +56,8 @@ export interface RegistrySession {
   /** When (Unix time) that value is to be renewed. */
   readonly authorizationExpiresAtMs: number;
   /**
-   * Finds out the origin where only a response can tell, and nothing was requested yet. @throws
-   * PullError as `getManifest`
+   * Finds out the origin where only a response can tell, and nothing was requested yet.
+   * @throws PullError as `getManifest`
    */
   open(): Promise<void>;
   /** Closes idle connections, ends waits and a running credential helper. */

@@ -44,13 +44,10 @@ export function tokenUrl(
     throw unexpectedAnswer(`${registry.host} names a token server that is not an http(s) URL`);
   }
   if (url.protocol === 'http:' && registry.protocol === 'https:' && !isLoopback(registry.hostname)) {
-    throw new PullError(
-      'redirect-refused',
-      `${registry.host} sends token requests over plain http to ${url.host}`,
-      {
-        hint: 'the registry is set up wrongly: its token server needs https',
-      },
-    );
+    const problem = `${registry.host} sends token requests over plain http to ${url.host}`;
+    throw new PullError('redirect-refused', problem, {
+      hint: 'the registry is set up wrongly: its token server needs https',
+    });
   }
   url.username = '';
   url.password = '';

@@ -44,7 +44,7 @@ export interface Trust {
  */
 export function readTrust(transport: Transport, root = '/'): Trust {
   const { environment } = transport;
-  const reader = createPemReader();
+  const reader = new PemReader();
   const own = readCertDir(transport, root, reader);
   if (!transport.tlsVerify) return { ca: undefined, cert: own.cert, key: own.key };
   const system = systemAuthorities(environment, root, reader);
@@ -67,14 +67,11 @@ export function createTrust(transport: Transport): SecureContext {
   } catch (error) {
     // OpenSSL's text names one of its functions and lines; it has nothing of the files.
     const text = error instanceof Error ? error.message : String(error);
-    throw new PullError(
-      'option-malformed',
-      `a certificate or key for ${transport.host} is malformed: ${text}`,
-      {
-        hint: 'certificates and keys must be PEM, each key that of its certificate; --cert-dir, certs.d and SSL_CERT_FILE name them',
-        cause: error,
-      },
-    );
+    const problem = `a certificate or key for ${transport.host} is malformed: ${text}`;
+    throw new PullError('option-malformed', problem, {
+      hint: 'certificates and keys must be PEM, each key that of its certificate; --cert-dir, certs.d and SSL_CERT_FILE name them',
+      cause: error,
+    });
   }
 }
 
@@ -105,19 +102,13 @@ function extraAuthorities({ NODE_EXTRA_CA_CERTS }: NetworkEnvironment, reader: P
   return extra === undefined ? [] : [extra];
 }
 
-interface CertDir {
-  readonly ca: string[];
-  readonly cert: string[];
-  readonly key: string[];
-}
-
 /** The registry's directory: `--cert-dir`, or the first of the usual ones that exists. */
-function readCertDir({ certDir, host, environment }: Transport, root: string, reader: PemReader): CertDir {
+function readCertDir({ certDir, host, environment }: Transport, root: string, reader: PemReader) {
   const user = environment.HOME === undefined ? [] : [join(environment.HOME, '.config/containers/certs.d')];
   const system = SYSTEM_CERT_DIRS.map((path) => join(root, path));
   const usual = [...user, ...system].map((path) => join(path, host));
   const directory = certDir ?? usual.find((path) => namesIn(path).length > 0);
-  const found: CertDir = { ca: [], cert: [], key: [] };
+  const found: Record<'ca' | 'cert' | 'key', string[]> = { ca: [], cert: [], key: [] };
   if (directory === undefined) return found;
   const names = namesIn(directory, certDir !== undefined);
   for (const name of names) {
@@ -148,33 +139,29 @@ function namesIn(directory: string, isNamed = false): string[] {
 }
 
 /** Reads certificates and keys up to their total limit; no pipes, as each thread reads them. */
-interface PemReader {
-  /** Undefined when it is no readable file. */
-  ifFile(path: string): string | undefined;
-  /** @throws PullError `option-malformed` when it cannot be read; `what` says what it should be */
-  named(path: string, what: string): string;
-}
+class PemReader {
+  #sizeBytes = 0;
 
-function createPemReader(): PemReader {
-  let sizeBytes = 0;
-  const textOf = (bytes: Buffer): string => {
-    sizeBytes += bytes.length;
-    if (sizeBytes <= MAX_TRUST_BYTES) return bytes.toString('utf8');
+  /** Undefined when it is no readable file. */
+  ifFile(path: string): string | undefined {
+    const read = readRegularFile(path, MAX_PEM_BYTES);
+    return 'bytes' in read ? this.#text(read.bytes) : undefined;
+  }
+
+  /** @throws PullError `option-malformed` when it cannot be read; `what` says what it should be */
+  named(path: string, what: string): string {
+    const read = readRegularFile(path, MAX_PEM_BYTES);
+    if (!('bytes' in read)) throw unreadable(path, what, read.problem);
+    return this.#text(read.bytes);
+  }
+
+  #text(bytes: Buffer): string {
+    this.#sizeBytes += bytes.length;
+    if (this.#sizeBytes <= MAX_TRUST_BYTES) return bytes.toString('utf8');
     throw new PullError('option-malformed', 'certificates and keys together are larger than 32 MiB', {
       hint: 'check SSL_CERT_FILE, SSL_CERT_DIR, NODE_EXTRA_CA_CERTS and --cert-dir: one of them names something else',
     });
-  };
-  return {
-    ifFile(path) {
-      const read = readRegularFile(path, MAX_PEM_BYTES);
-      return 'bytes' in read ? textOf(read.bytes) : undefined;
-    },
-    named(path, what) {
-      const read = readRegularFile(path, MAX_PEM_BYTES);
-      if (!('bytes' in read)) throw unreadable(path, what, read.problem);
-      return textOf(read.bytes);
-    },
-  };
+  }
 }
 
 function unreadable(path: string, what: string, problem: string): PullError {
