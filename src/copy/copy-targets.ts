@@ -78,26 +78,12 @@ export async function openLayoutTarget(
       journalOf(digest).remove();
     },
     async finish(source) {
-      while (!(await finishUnderLock(source))) {
+      while (!(await finishUnderLock(lock, root, pathOf, source, tag))) {
         await lock.reacquire();
         await clear();
       }
     },
     close,
-  };
-  /**
-   * Returns false when the lock is lost: then another copy may have begun, which deletes temporary
-   * files.
-   */
-  const finishUnderLock = async ({ documents, root: named }: CopySource): Promise<boolean> => {
-    try {
-      for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
-      await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
-      return await nameImage(join(root, 'index.json'), lock, (before) => nameInIndex(before, named, tag));
-    } catch (error) {
-      if (lock.isHeld()) throw error;
-      return false;
-    }
   };
   const clear = async () => {
     for (const path of [root, blobs]) await removeTemporary(path);
@@ -110,6 +96,27 @@ export async function openLayoutTarget(
     throw error;
   }
   return target;
+}
+
+/**
+ * Writes the documents and names the image. Returns false when the lock is lost: then another copy
+ * may have begun, which deletes temporary files.
+ */
+async function finishUnderLock(
+  lock: Pick<DestinationLock, 'isHeld'>,
+  root: string,
+  pathOf: (digest: Digest) => string,
+  source: CopySource,
+  tag: string | undefined,
+): Promise<boolean> {
+  try {
+    for (const { digest, bytes } of source.documents) await writeAtomically(pathOf(digest), bytes, false);
+    await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
+    return await nameImage(join(root, 'index.json'), lock, (before) => nameInIndex(before, source.root, tag));
+  } catch (error) {
+    if (lock.isHeld()) throw error;
+    return false;
+  }
 }
 
 /**
