@@ -1,6 +1,6 @@
 /**
- * Loaded into a child before everything else (`node --import`), in each of its threads: has another user do something at one
- * moment of an export. The program itself knows nothing of it.
+ * Loaded into a child before everything else (`node --import`), in each of its threads: lets another user act at one
+ * moment of an export. The program itself is unchanged.
  * ZPULL_TEST_ATTACK: an `Attack` as JSON.
  */
 import child_process, { spawnSync } from 'node:child_process';
@@ -11,7 +11,7 @@ import type { Attack } from './attack.js';
 const { call, name, after, script, uid, marker } = JSON.parse(process.env['ZPULL_TEST_ATTACK']!) as Attack;
 const { closeSync, openSync } = fs;
 
-/** Once in a process, whichever thread is the first. */
+/** Runs once per process, in the first thread that gets here. */
 function attack(): void {
   try {
     closeSync(openSync(marker, 'wx'));

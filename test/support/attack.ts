@@ -11,17 +11,17 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-/** What another user does while something is exported. */
+/** An action of another user during an export. */
 export interface Attack {
-  /** The function of node:fs (or `spawn`) at which it is done, when one of its arguments is a path whose name begins with `name`. */
+  /** The function of node:fs (or `spawn`) that triggers it, if an argument is a path whose name begins with `name`. */
   readonly call: string;
   readonly name: string;
-  /** After that call, or before it. */
+  /** Whether it runs after that call, or else before. */
   readonly after: boolean;
-  /** For sh. */
+  /** A script for sh. */
   readonly script: string;
   readonly uid: number;
-  /** A file that is made when it is done. */
+  /** A file that is created when it runs. */
   readonly marker: string;
 }
 
@@ -29,8 +29,8 @@ export interface Attack {
 export const MALLORY = 65_534;
 
 /**
- * Exports or copies in a process of its own, by a job as `attack-child.ts` takes it, while another user does something.
- * @returns the code of the error that it ended with, or an empty string, and whether the attack was made
+ * Exports or copies in a process of its own, by a job as `attack-child.ts` takes it, while another user acts.
+ * @returns the code of the error that it ended with, or an empty string, and whether the attack ran
  */
 export async function exportUnderAttack(
   options: object,
@@ -45,14 +45,14 @@ export async function exportUnderAttack(
   return { code: stdout.trim(), isAttacked: existsSync(marker) };
 }
 
-/** A directory of root with what an export could do harm to; others may read and search it. */
+/** Creates a directory of root with files that an export could damage; others may read and search it. */
 export function makeSecrets(path: string): void {
   mkdirSync(join(path, 'sub'), { recursive: true, mode: 0o755 });
   for (const name of ['file', 'sub/file', 'secret'])
     writeFileSync(join(path, name), 'of root', { mode: 0o600 });
 }
 
-/** A directory of the other user, in a directory that they reach. */
+/** Creates a directory of the other user in a directory that they can reach. */
 export function makeTheirs(path: string): void {
   mkdirSync(path, { mode: 0o755 });
   chownSync(path, MALLORY, MALLORY);

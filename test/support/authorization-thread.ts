@@ -1,6 +1,6 @@
 /**
- * A thread that asks for authorization as a worker does. Each message is a value that was refused, or null to be told
- * the current one; what comes of it is posted as `{ settled }`, beside the events that a worker posts.
+ * A thread that requests authorization as a worker does. Each message is a value that was refused, or null for the
+ * current one. Posts the outcome as `{ settled }`, and the events that a worker posts.
  */
 import { parentPort } from 'node:worker_threads';
 import { authorization } from '../../workers/fetch/main-answers.js';

@@ -30,14 +30,14 @@ export function inTurn(path: string, ...actions: readonly (FaultAction | undefin
   return actions.flatMap((action, i) => (action ? [{ match: { path, nth: i + 1 }, action }] : []));
 }
 
-/** What came of a copy: the error that ended it, or undefined; failures and lines it told on the way. */
+/** The outcome of a copy: its error or undefined, its misses and log lines. */
 export interface Copied {
   readonly error: PullError | undefined;
   readonly misses: readonly string[];
   readonly lines: readonly string[];
 }
 
-/** Copies the image `blobs` by one thread; what comes is the image's blobs, byte for byte. */
+/** Copies the image `blobs` with one thread, and asserts that the blobs are the same bytes. */
 export async function copyBlobs(
   t: TestContext,
   { layout, digests }: BlobsImage,

@@ -21,18 +21,18 @@ interface Certificates {
   readonly client: KeyPair;
 }
 
-/** For tests that use any of these. */
+/** The `skip` of tests that use certificates. */
 export const NEEDS_OPENSSL = { skip: skipUnless('openssl') };
 
 let made: Certificates | undefined;
 
-/** An authority and what it signed, made by openssl once a process. */
+/** Returns an authority and what it signed, created by openssl once per process. */
 export function certificates(): Certificates {
   made ??= makeCertificates();
   return made;
 }
 
-/** A file of the authority's certificate, until the test ends. */
+/** Returns the path of a file with the authority's certificate, deleted when the test ends. */
 export function authorityFile(t: TestContext): string {
   const path = join(temporaryDirectory(t), 'ca.pem');
   writeFileSync(path, certificates().authority);
@@ -44,7 +44,7 @@ export function trustTestAuthority(t: TestContext): void {
   setEnvironment(t, { SSL_CERT_FILE: authorityFile(t) });
 }
 
-/** What each is for, whatever the machine's own openssl.cnf says. */
+/** The extensions, independent of the machine's openssl.cnf. */
 const CONFIG = `
 [req]
 distinguished_name = name

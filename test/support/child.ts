@@ -6,14 +6,14 @@ import type { TestContext } from 'node:test';
 import type { PullEvent, PullResult } from '../../src/index.js';
 import type { ChildJob } from './pull-child.js';
 
-/** What a pulling child says, a line at a time. */
+/** A line of a child that pulls. */
 export type ChildLine =
   | PullEvent
   | { readonly event?: undefined; readonly open: Open; readonly maxRssBytes: number }
   | { readonly event?: undefined; readonly result: PullResult }
   | { readonly event?: undefined; readonly error: { readonly code: string; readonly message: string } };
 
-/** What a process has open after a pull. */
+/** Threads and files that a process has open after a pull. */
 export interface Open {
   readonly threads: number;
   readonly files: number;
@@ -27,11 +27,11 @@ export interface PullingChild {
   readonly gone: Promise<number | string>;
 }
 
-/** A process that has not ended by then never will: it gets a SIGTERM, which no test expects. */
+/** A process that runs longer hangs: it gets a SIGTERM, which no test expects. */
 const LIMIT_MS = 90_000;
 
 /**
- * Starts a process that pulls; it is killed when the test ends. `onLine` hears of each line as it comes; `env` is added
+ * Starts a process that pulls; it is killed when the test ends. `onLine` is called with each line; `env` is added
  * to the environment.
  */
 export function startPullingChild(

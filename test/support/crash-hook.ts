@@ -17,7 +17,7 @@ const {
   ZPULL_TEST_KILL: killAt,
   ZPULL_TEST_COPIES: copies,
 } = process.env;
-/** Kept as they are: what the hook itself does is no step. */
+/** The original functions: calls of the hook itself are no steps. */
 const { appendFileSync, copyFileSync, mkdirSync, readdirSync, readlinkSync, renameSync } = fs;
 /** Of all threads: whether one of them is at its step, and how many steps there were. */
 const shared = isMainThread
@@ -55,7 +55,7 @@ function step(operation: string, at: unknown): void {
   const path = pathOf(at);
   if (path !== store && !path.startsWith(`${store}${sep}`)) return;
   const name = `${isMainThread ? 'main' : 'worker'} ${operation} ${kindOf(path)}`;
-  // The heart beats when it likes.
+  // The heartbeat of a lease comes at any time.
   if (name.includes('leases/') && (counts.get(name) ?? 0) > 0) return;
   const count = (counts.get(name) ?? 0) + 1;
   counts.set(name, count);
@@ -67,7 +67,7 @@ function step(operation: string, at: unknown): void {
   });
 }
 
-/** Does something while no other thread does. */
+/** Runs `work` while no other thread is in its step. */
 function alone<T>(work: () => T): T {
   while (Atomics.compareExchange(shared, 0, 0, 1) !== 0) Atomics.wait(shared, 0, 1);
   try {
@@ -100,7 +100,7 @@ function unlessGone<T>(read: () => T): T | undefined {
 
 type Call = (...args: never[]) => unknown;
 
-/** Has a function of `holder` say `operation` with its `at`th argument first. */
+/** Makes a function of `holder` report `operation` with its `at`th argument before it runs. */
 function wrap(holder: object, name: string, operation: string, at = 0): void {
   const methods = holder as Record<string, (...args: unknown[]) => unknown>;
   const original = methods[name]!;
@@ -113,7 +113,7 @@ function wrap(holder: object, name: string, operation: string, at = 0): void {
 
 const originals = { open: fs.promises.open as Call, openSync: fs.openSync as Call };
 
-/** Only files that are made are a step. */
+/** Only opens that create a file are steps. */
 fs.openSync = ((at: string, flags: string | number, ...rest: unknown[]) => {
   const path = pathOf(at);
   if (makes(flags)) step('open', path);
@@ -146,7 +146,7 @@ wrap(fs, 'fsyncSync', 'sync');
 wrap(fs, 'unlinkSync', 'unlink');
 wrap(fs, 'mkdirSync', 'mkdir');
 
-/** Not while a copy is made: it would have neither the one name nor the other. */
+/** Not during a copy, which could get the file under neither name. */
 function renameAlone(from: string, to: string): void {
   step('rename to', to);
   alone(() => renameSync(from, to));

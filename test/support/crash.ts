@@ -15,7 +15,7 @@ export interface Step {
   readonly path: string;
 }
 
-/** A process that was run with the hook: what it was about to do, and how it ended. */
+/** A process that ran with the hook: its steps, and how it ended. */
 interface Ended {
   readonly steps: readonly Step[];
   readonly end: number | string | null;
@@ -65,7 +65,7 @@ function stepsToKillAt(steps: readonly Step[]): string[] {
   });
 }
 
-/** What a kill leaves of a store. */
+/** A store as a kill leaves it. */
 export interface Left {
   readonly step: string;
   readonly store: string;
@@ -73,7 +73,7 @@ export interface Left {
   readonly isNew: boolean;
 }
 
-/** What a kill at each of these steps leaves, out of the copies that `runWithHook` had made. */
+/** Returns what a kill at each of these steps leaves, from the copies of `runWithHook`. */
 function leftByKills(steps: readonly Step[], kills: readonly string[], copies: string): Left[] {
   const seen = new Set<string>();
   return kills.map((step) => {
@@ -117,13 +117,13 @@ export function filesOf(directory: string): Record<string, string> {
   return Object.fromEntries(files.sort());
 }
 
-/** Makes the leases of a store those of processes that are long dead, and its locks as old. */
+/** Makes leases and locks of a store as old as those of dead processes. */
 export function buryLeases(store: string): void {
   const { leases, locks } = storePaths(store);
   for (const directory of [leases, locks]) makeOld(directory);
 }
 
-/** Makes what is in a directory, if there is one, as old as nobody is silent who lives. */
+/** Makes the files of a directory, if it exists, older than those of any live process. */
 export function makeOld(directory: string): void {
   if (!existsSync(directory)) return;
   const then = Date.now() / 1000 - 60;

@@ -2,13 +2,13 @@ import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
 import type { LargeWindows } from '../../workers/opaque/large-windows.js';
 import { DecodedQueue, type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
-/** What a decoder of zstd may have where no other one is decoding. */
+/** The memory allowance of a zstd decoder that runs alone. */
 export const USUAL_WINDOWS: LargeWindows = {
   maxBytes: MAX_USUAL_WINDOW_BYTES,
   acquire: async () => () => {},
 };
 
-/** Decodes these pieces, one after the other: what came out, and the problem if there was one. */
+/** Decodes these pieces one after the other. Returns the output, and the problem if there was one. */
 export async function decode(
   make: (out: DecodedQueue) => StreamDecoder,
   pieces: readonly Buffer[],

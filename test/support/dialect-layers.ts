@@ -6,7 +6,7 @@ import { FrameWalker } from '../../src/format/zstd-frame.js';
 import { DIALECT_LAYOUT } from './fixture-layout.js';
 import { type DescriptorJson, readBlob, readConfig, readManifest } from './layout.js';
 
-/** A layer as it lies in a registry. */
+/** A layer as a registry stores it. */
 export interface StoredLayer {
   readonly name: string;
   readonly blob: Buffer;
@@ -36,7 +36,7 @@ interface Entry {
   readonly chunkDigest?: string;
 }
 
-/** What a layer turned out to hold. */
+/** The decoded contents of a layer. */
 export interface ReadLayer {
   readonly tar: Buffer;
   readonly members: readonly Member[];
@@ -121,7 +121,7 @@ export async function readStargzLayer(layer: StoredLayer): Promise<ReadLayer> {
   return result;
 }
 
-/** Every content and chunk lies in the member that its entry names, where that decodes to it. */
+/** Asserts that each content and chunk is in the member that its entry names. */
 function assertStargzContents({ tar, members, entries }: ReadLayer, dataEnd: number): void {
   const starts = new Map(members.map(({ start }, row) => [start, row]));
   const tarStarts = tarStartsOf(members);

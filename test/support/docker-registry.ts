@@ -21,19 +21,19 @@ export interface DockerRegistry {
   stop(): Promise<void>;
 }
 
-/** Somebody else may take the free port before the registry does: then another is tried. */
+/** Another process may take the free port before the registry does; then another port is tried. */
 const MAX_STARTS = 3;
 const READY_WITHIN_MS = 20_000;
 const POLL_MS = 20;
 
-/** Who may use a registry. */
+/** Access to a registry. */
 interface User {
   readonly username: string;
   readonly password: string;
 }
 
 interface Options {
-  /** Nobody else is let in, by Basic authentication (needs htpasswd). */
+  /** The only user, by Basic authentication (needs htpasswd). */
   readonly user?: User;
   /** By TLS, with the tests' certificate. */
   readonly tls?: boolean;

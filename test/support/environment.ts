@@ -3,10 +3,10 @@ import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { temporaryDirectory } from './temporary.js';
 
-/** What variables were before the running test set them: hooks run in the order in which they were added. */
+/** The variables before the running test set them. Hooks run in the order in which they were added. */
 const originals = new Map<string, string | undefined>();
 
-/** Sets variables of this process, and so of its workers, until the test ends; then they are what they were. */
+/** Sets variables of this process and its workers, and restores them when the test ends. */
 export function setEnvironment(t: TestContext, variables: Readonly<Record<string, string>>): void {
   for (const name of Object.keys(variables)) if (!originals.has(name)) originals.set(name, process.env[name]);
   Object.assign(process.env, variables);

@@ -18,12 +18,12 @@ const digestOf = (number: number): Digest =>
   parseDigest(`sha256:${String(number).padStart(64, '0')}`, 'digest');
 const NOTHING = digestOf(0);
 
-/** A pool without threads: `answer` is what a task comes back with. */
+/** A pool without threads: `answer` returns the result of a task. */
 export function fakePool(answer: (task: Task) => Promise<Results[keyof Results]>): WorkerPool {
   return { run: answer } as unknown as WorkerPool;
 }
 
-/** What the steps of a pull share, with nothing behind it but this pool. */
+/** The context of a pull with nothing but this pool. */
 export function fakeContext(options: { connections?: number; support: WorkerPool }): {
   context: PullContext;
   events: PullEvent[];

@@ -4,12 +4,12 @@ import type { Lifetime } from './temporary.js';
 
 const ends: Array<() => unknown> = [];
 
-// Registered here and now: within a running test it would be that test's.
+// Registered while the module loads: within a running test the hook would be that test's.
 after(async () => {
   for (const end of ends.reverse()) await end();
 });
 
-/** That of all tests of a file, for what they share and leave as it is. */
+/** The lifetime of all tests of a file, for what they share and do not change. */
 export const FILE: Lifetime = { after: (end) => ends.push(end) };
 
 const images = new Map<number, Promise<{ layout: string; digest: string }>>();

@@ -33,9 +33,9 @@ export interface HostileJob {
   };
   /** Layers to flatten, each the path of a tar. */
   readonly trees: readonly { readonly name: string; readonly tars: readonly string[] }[];
-  /** Store and destination are made here. */
+  /** The directory of store and destination. */
   readonly work: string;
-  /** Nothing here may change. */
+  /** A directory in which nothing may change. */
   readonly outside: string;
 }
 
@@ -45,7 +45,7 @@ export interface HostileOutcome {
   readonly exit: number;
   /** The error, else the warnings. */
   readonly said: string;
-  /** What went wrong beside the exit code. */
+  /** Problems other than the exit code. */
   readonly harm: readonly string[];
   /** The largest resident size since the row before, where the system can tell. */
   readonly peakBytes: number;
@@ -111,7 +111,7 @@ async function pull(image: string, isExported: boolean): Promise<string> {
   return warnings.join('\n');
 }
 
-/** Does the work and says what has come of it; `after` adds what is wrong with the store. */
+/** Runs the work and reports its outcome; `after` adds problems of the store. */
 async function row(
   name: string,
   work: () => Promise<string>,

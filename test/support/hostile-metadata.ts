@@ -13,7 +13,7 @@ const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 /** Blobs below 4 MiB are not asked for a footer. */
 const DATA = noise(1, 4.2 * 2 ** 20);
 
-/** A layer and what its config says of it. */
+/** A layer and its DiffID. */
 export interface HostileLayer {
   readonly descriptor: DescriptorJson;
   readonly diffId: string;
@@ -32,7 +32,7 @@ export function spaces(bytes: number, before = '', behind = ''): Buffer {
   return text;
 }
 
-/** A TOC of so many bytes that says nothing. */
+/** A TOC of this size without entries. */
 export function emptyToc(bytes: number): Buffer {
   return spaces(bytes, '{"version":1,"entries":[', ']}');
 }

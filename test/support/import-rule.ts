@@ -55,7 +55,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
 /** Rooms without I/O, clock or threads: no builtin but node:buffer. */
 const PURE = ['format', 'plan'];
 
-/** What stands for the argument of an `import()` that is no plain string: no rule could be checked against it. */
+/** Represents the argument of an `import()` that is no plain string, which no rule can check. */
 const COMPUTED = '(computed)';
 
 /**
@@ -74,7 +74,7 @@ function valueImportsOf(text: string): string[] {
   return importsOf(text.replace(/^(?:import|export) type\b[^'"`;]*?\bfrom\s*['"][^'"\n]+['"]/gm, ''));
 }
 
-/** What breaks the rule in the source `path`, a sentence each. */
+/** Returns the violations of the rule in the source `path`, a sentence each. */
 export function violationsOf(path: string, text: string): string[] {
   const room = roomOf(path);
   if (room === undefined) return [`${path} lies in no room`];
@@ -129,7 +129,7 @@ function withoutComments(text: string): string {
   );
 }
 
-/** What works on a descriptor, or on no file: whoever has one got it from src/files. */
+/** Functions that work on a descriptor, which comes from src/files, or on no file. */
 const BY_DESCRIPTOR = [
   'closeSync',
   'constants',
@@ -145,7 +145,7 @@ const BY_DESCRIPTOR = [
   'writeSync',
 ];
 
-/** What else sources that work on the store take from node:fs, and why. */
+/** Other functions of node:fs that sources of the store may use, and why. */
 const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // The root, which the user named: it may be a link.
   'src/store/paths.ts': ['statSync'],

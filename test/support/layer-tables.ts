@@ -2,7 +2,7 @@ import { DIGEST_BYTES } from '../../src/format/digest.js';
 import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
 import type { LayerToPlan, ResumedPiece } from '../../src/plan/layer-parts.js';
 
-/** A content as a test writes it down: [start, end) of the blob, where the tar has it and how long it is. */
+/** A content: its range [start, end) of the blob, its tar offset and its size. */
 export interface ContentRow {
   /** Contents with the same name have the same digest. */
   readonly name: string | number;
@@ -47,7 +47,7 @@ function fakeDigest(name: string | number): Uint8Array {
   return bytes;
 }
 
-/** The table with nothing held, or with these contents held in pack 0 and these pieces resumed. */
+/** Returns the table with these contents cached in pack 0 and these pieces resumed; by default none. */
 export function wantOf(
   table: LayerTable,
   more: { held?: readonly number[]; resumed?: readonly ResumedPiece[] } = {},

@@ -52,7 +52,7 @@ export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 
-/** What a media type says of the compression. */
+/** The suffix of a media type for each compression. */
 export type Suffix = '' | '+gzip' | '+zstd';
 
 const PREFIX = 'io.github.containers.zstd-chunked.';
@@ -64,7 +64,7 @@ export function fixtureCopy(t: Lifetime): string {
   return directory;
 }
 
-/** A layout with nothing in it. */
+/** Creates an empty layout. */
 export function emptyLayout(t: Lifetime): string {
   const directory = temporaryDirectory(t);
   createLayout(directory);
@@ -226,7 +226,7 @@ export async function withStargzToc(
   };
 }
 
-/** Where TOC and tar-split of a layer lie in its blob. */
+/** Returns the offsets of TOC and tar-split in the blob of a layer. */
 export function metadataRanges(layer: DescriptorJson): { toc: [number, number]; tarSplit: [number, number] } {
   const range = (name: string): [number, number] => {
     const [start = 0, length = 0] = (layer.annotations?.[`${PREFIX}${name}`] ?? '').split(':').map(Number);
@@ -266,7 +266,7 @@ export function tarOf(files: Readonly<Record<string, Buffer>>): Buffer {
   return Buffer.concat([...parts, TAR_END]);
 }
 
-/** A layer that is one stream. */
+/** An opaque layer. */
 export async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Promise<DescriptorJson> {
   const blob =
     suffix === '' ? tar : suffix === '+gzip' ? gzipSync(tar, { level: 1 }) : await compress(tar, 3);

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { sourceOf } from './tars.js';
 
-/** Files of a test are small; all of them in one tar, too. */
+/** Tars of tests are small. */
 const MAX_TAR_BYTES = 64 * 2 ** 20;
 
 /** A line an entry of a tar, sorted: type, mode, owner, time, size, link, attributes, hash of the content, path. */
@@ -22,7 +22,7 @@ export function listTar(tar: Buffer): string[] {
       [
         normal(entry.name),
         type,
-        // What a symbolic link's mode is, the system decides.
+        // The system decides the mode of a symbolic link.
         type === '2' ? '-' : mode.toString(8),
         `${uid}:${gid}`,
         time,
@@ -37,7 +37,7 @@ export function listTar(tar: Buffer): string[] {
   return lines.sort();
 }
 
-/** As `listTar`, of a directory, by way of GNU tar: it knows of everything. The root itself is left out. */
+/** As `listTar` for a directory, through GNU tar, which records everything. Without the root itself. */
 export function listDirectory(directory: string): string[] {
   const options = ['--xattrs', '--xattrs-include=*', '--format=posix', '--sort=name', '--numeric-owner'];
   const times = ['--pax-option=delete=atime,delete=ctime'];
@@ -66,11 +66,11 @@ function normal(name: Buffer): string {
   return name.toString('latin1').replace(/^(\.?\/)+|^\.$|\/+$/g, '');
 }
 
-/** What takes something away. */
+/** The prefix of whiteouts. */
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
-/** Makes the file system of these layers' tars with GNU tar alone, which knows everything but whiteouts. */
+/** Creates the file system of these layers' tars with GNU tar, which knows everything but whiteouts. */
 export function applyLayers(tars: readonly string[], directory: string): void {
   mkdirSync(directory, { recursive: true });
   for (const tar of tars) {

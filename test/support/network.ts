@@ -3,11 +3,11 @@ import type { NetworkSetup } from '../../src/pool/messages.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
 import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-state.js';
 
-/** How the threads of a test reach the one registry there is. */
+/** The network of a test's threads, with one registry. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {
   const endpointState = createEndpointState();
   const limits = createLimits(1, 4);
-  // Where redirects are not expected, no thread asks the main thread, which does not answer here, who is to ask for a target.
+  // Keeps threads from asking the main thread, which does not answer here, for redirect targets.
   new EndpointChoice(1, endpointState, limits).note(0, 'serves-itself');
   return {
     channel: randomUUID(),

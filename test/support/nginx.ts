@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from './docker-registry.js';
 import { temporaryDirectory } from './temporary.js';
 
-/** A request as nginx's log has it; a header that did not come is `-`. */
+/** A request in nginx's log; an absent header is `-`. */
 interface Logged {
   readonly status: number;
   readonly range: string;
@@ -19,7 +19,7 @@ interface Logged {
 interface Nginx {
   /** `127.0.0.1:PORT`. */
   readonly host: string;
-  /** Requests that are over. */
+  /** Completed requests. */
   log(): Logged[];
 }
 
@@ -47,7 +47,7 @@ export async function startNginx(t: TestContext, root: string, lines = ''): Prom
   return { host: `127.0.0.1:${port}`, log };
 }
 
-/** One process, so that it reads what the test's user may read. */
+/** One process, so that it has the permissions of the test's user. */
 function configuration(root: string, port: number, lines: string): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (name) => `${name}_temp_path tmp;`,

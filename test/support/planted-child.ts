@@ -1,7 +1,7 @@
 /**
- * A process that works on stores with planted files, for a test that sees it hang or swell. argv: a JSON object with `image`, a
- * `template` store that has it, an empty `directory` and a `secret`. Writes one JSON object a line: what became of each command on a store
- * with things of each kind, then the most memory it had.
+ * A process that works on stores with planted files, for a test that detects hangs and memory growth. argv: a JSON object with `image`, a
+ * `template` store that has it, an empty `directory` and a `secret`. Writes one JSON object a line: the outcome of each command on a store
+ * with files of each kind, then the peak memory.
  */
 import { cpSync, existsSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ function filesIn(directory: string, suffix: string): string[] {
     .map((name) => join(directory, name));
 }
 
-/** Where things are planted: every file of its kind at a time. */
+/** The paths to plant at: all files of one kind at a time. */
 const PLACES: Readonly<Record<string, (paths: StorePaths) => string[]>> = {
   'image record': ({ images }) => filesIn(images, ''),
   'layer record': ({ layers }) => filesIn(layers, ''),
@@ -64,7 +64,7 @@ async function outcomeOf(work: () => unknown): Promise<string> {
   }
 }
 
-/** What takes no threads is done for each place by itself. */
+/** Commands without threads run for each path by itself. */
 async function alone(kind: Kind, place: string, paths: StorePaths): Promise<void> {
   const store = paths.root;
   const lock = () => {
@@ -84,7 +84,7 @@ async function alone(kind: Kind, place: string, paths: StorePaths): Promise<void
     say({ kind, place, command, outcome: await outcomeOf(work) });
 }
 
-/** With everything planted at once, what the commands do, one after the other. */
+/** Runs the commands one after the other with everything planted at once. */
 async function together(kind: Kind, paths: StorePaths): Promise<void> {
   const store = paths.root;
   const commands: Readonly<Record<string, () => unknown>> = {
@@ -100,7 +100,7 @@ async function together(kind: Kind, paths: StorePaths): Promise<void> {
     say({ kind, place: 'everywhere', command, outcome: await outcomeOf(work) });
 }
 
-/** To the commands the other links are the same. */
+/** The other links make no difference to the commands. */
 const TO_COMMANDS: readonly Kind[] = ['fifo', 'zeros', 'directory', 'huge'];
 
 for (const kind of KINDS) {

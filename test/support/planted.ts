@@ -2,14 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { linkSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** What another user may put in the place of a file. */
+/** What another user may put under the name of a file. */
 export const KINDS = ['fifo', 'zeros', 'link', 'dangling', 'directory', 'huge'] as const;
 export type Kind = (typeof KINDS)[number] | 'hard link';
 
 /** More than the test allows a process that reads all of it; holes cost no room. */
 const HUGE_BYTES = 640 * 2 ** 20;
 
-/** Puts things of this kind in the place of whatever these paths are; links lead to `secret`. */
+/** Replaces these paths by files of this kind; links lead to `secret`. */
 export function plant(kind: Kind, paths: readonly string[], secret: string): void {
   for (const path of paths) rmSync(path, { force: true, recursive: true });
   if (kind === 'fifo') execFileSync('mkfifo', [...paths]);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { isOnPath } from '../../workers/opaque/zstd-engine.js';
 import { ROOT } from './sources.js';
 
-/** What node is to be given to run the command, before its own arguments. */
+/** The arguments of node that run the command, before the command's own. */
 export const ZPULL: readonly string[] = [...process.execArgv, join(ROOT, 'bin', 'zpull.cjs')];
 
 /**
@@ -15,7 +15,7 @@ export function skipUnless(...programs: readonly string[]): string | false {
   return missing.length === 0 ? false : `not installed: apt-get install ${packages.join(' ')}`;
 }
 
-/** What the reason of a skip begins with that CI accepts. */
+/** The prefix of the reasons of skips that CI accepts. */
 export const OPTIONAL = 'optional: ';
 
 /** As `skipUnless`, for programs that .ci/run does not install: they are in no Debian release, or large. */

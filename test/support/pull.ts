@@ -9,13 +9,13 @@ import { listLayerFiles, readLayerRecord } from '../../src/store/layer-record.js
 import { PackReader } from '../../src/store/pack-reader.js';
 import { storePaths } from '../../src/store/paths.js';
 
-/** A pull that succeeded, and all it told on the way. */
+/** A pull that succeeded, with its events. */
 export interface Pulled {
   readonly result: PullResult;
   readonly events: readonly PullEvent[];
 }
 
-/** Pulls and takes down the events. */
+/** Pulls and records the events. */
 export async function pull(image: string, options: PullOptions): Promise<Pulled> {
   const events: PullEvent[] = [];
   const onEvent = (event: PullEvent) => {
@@ -25,7 +25,7 @@ export async function pull(image: string, options: PullOptions): Promise<Pulled>
   return { result: await pullImage(image, { ...options, onEvent }), events };
 }
 
-/** The error a pull ends with; fails when it succeeds or ends with anything that is no PullError. */
+/** Returns the error of a pull; fails if it succeeds or throws anything but a PullError. */
 export async function failureOf(pulling: Promise<unknown>): Promise<PullError> {
   const outcome = await pulling.then(
     () => 'it succeeded',
@@ -84,7 +84,7 @@ export function layerAsks(registry: SandboxRegistry): readonly RequestRecord[] {
   );
 }
 
-/** Bytes that these requests asked for. */
+/** Returns the sum of the requested bytes. */
 export function askedBytes(asks: readonly RequestRecord[]): number {
   return asks.reduce((sum, { start, end }) => sum + (end ?? 0) - (start ?? 0), 0);
 }
@@ -98,7 +98,7 @@ export function assertAskedOnce(asks: readonly RequestRecord[]): void {
   }
 }
 
-/** Resolves with the first event that `wanted` wants. */
+/** Resolves with the first event that `wanted` accepts. */
 export function firstEvent(wanted: (event: PullEvent) => boolean) {
   let onEvent: (event: PullEvent) => void = () => {};
   const seen = new Promise<void>((resolve) => {

@@ -129,7 +129,7 @@ export function contentOf(name: number): number[] {
   return Array.from({ length: sizeBytes }, (_, i) => (name * 101 + i * 7) & 255);
 }
 
-/** Where the bytes lie in the pack; at times something else stands before them. */
+/** Returns the offset of the bytes in the pack; sometimes other bytes precede them. */
 export function append(pack: number[], bytes: readonly number[], random: Random): number {
   if (random.chance(0.5)) pack.push(...Array.from({ length: random.int(1, 5) }, () => 0));
   pack.push(...bytes);
@@ -155,7 +155,7 @@ function randomPieces(draft: Draft, random: Random, packs: number[][], share: nu
   return pieces;
 }
 
-/** The pieces with some between them that cannot be true. */
+/** Returns the pieces with some impossible ones among them. */
 function withFalsePieces(draft: Draft, random: Random, pieces: readonly ResumedPiece[]): ResumedPiece[] {
   const all: ResumedPiece[] = [];
   const claim = (blobStart: number, blobEnd: number, tarStart: number, lengthBytes: number) => {
@@ -178,7 +178,7 @@ function withFalsePieces(draft: Draft, random: Random, pieces: readonly ResumedP
   return all;
 }
 
-/** Fails at the first byte that differs: `deepEqual` takes a hundred times as long, and tests with random tars call this for each part of them. */
+/** Fails at the first byte that differs. `deepEqual` takes a hundred times as long. */
 export function assertSameBytes(actual: readonly number[], expected: readonly number[]): void {
   assert.equal(actual.length, expected.length);
   const at = actual.findIndex((byte, i) => byte !== expected[i]);

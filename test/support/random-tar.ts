@@ -3,7 +3,7 @@ import { noise } from './layout.js';
 import type { Random } from './random.js';
 import { editedHeader } from './tars.js';
 
-/** What a random tar is made of so far. */
+/** The state of a random tar while it is built. */
 interface Draft {
   readonly parts: Buffer[];
   /** Files that hard links can point at. */
@@ -31,7 +31,7 @@ export function randomTar(random: Random): Buffer {
   return Buffer.concat([tar, Buffer.alloc((RECORD_BYTES - (tar.length % RECORD_BYTES)) % RECORD_BYTES)]);
 }
 
-/** Such a tar without its end: behind it more entries may follow. */
+/** Returns such a tar without its end, so that more entries may follow. */
 export function randomEntries(random: Random): Buffer {
   const draft: Draft = { parts: [], files: [], contents: [] };
   const count = random.chance(0.1) ? random.int(0, 1) : random.int(2, 40);
@@ -57,7 +57,7 @@ function addEntry(draft: Draft, random: Random, row: number): void {
   }
 }
 
-/** Adds the headers of an entry; the name that it has in the end. */
+/** Adds the headers of an entry. Returns its final name. */
 function push(
   draft: Draft,
   random: Random,

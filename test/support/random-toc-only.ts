@@ -7,7 +7,7 @@ import { append, contentOf, type Frame } from './random-image.js';
 export interface RandomTocOnly {
   readonly layout: 'separate-frames' | 'shared-frames';
   readonly frames: readonly Frame[];
-  /** As it is; the table has only allotments. */
+  /** The true tar; the table has only allotments. */
   readonly tar: readonly number[];
   readonly contents: readonly ContentRow[];
   readonly want: ReturnType<typeof wantOf>;
@@ -24,12 +24,12 @@ export interface Shares {
   readonly names: number;
 }
 
-/** A content on its way: places in the true tar. */
+/** A content being built, with offsets in the true tar. */
 interface DraftContent {
   readonly name: number;
   readonly start: number;
   readonly sizeBytes: number;
-  /** As allotted. */
+  /** By allotment. */
   readonly tarStart: number;
   /** Where chunks begin, the first included. */
   readonly chunks: readonly number[];
@@ -40,7 +40,7 @@ interface Draft {
   readonly layout: 'separate-frames' | 'shared-frames';
   readonly tar: number[];
   readonly contents: DraftContent[];
-  /** Where in the true tar frames begin that the TOC states, and that it does not. */
+  /** Tar offsets of frames that the TOC states, and of others. */
   readonly stated: Set<number>;
   readonly cuts: Set<number>;
   tarAt: number;
@@ -131,7 +131,7 @@ function rowsOf(draft: Draft, blobAt: ReadonlyMap<number, number>, dataEnd: numb
   const { contents, stated, layout } = draft;
   const blob = (tarAt: number) => blobAt.get(tarAt)!;
   const statedStarts = [...stated].sort((a, b) => a - b);
-  /** The frame that has this place of the tar, as the TOC tells. */
+  /** Returns the frame with this tar offset, by the TOC. */
   const frameOf = (tarAt: number) => blob(statedStarts.findLast((start) => start <= tarAt)!);
   const owners = contents.filter(({ start }) => stated.has(start));
   return contents.map(({ name, start, sizeBytes, tarStart, chunks, hasRows }) => {
@@ -192,7 +192,7 @@ function hold(
   }
 }
 
-/** Runs of frames that an earlier pull left, wherever they end. What they say of the tar counts from elsewhere. */
+/** Returns runs of frames that an earlier pull left. Their tar offsets may count from elsewhere. */
 function randomPieces(
   tar: readonly number[],
   frames: readonly Frame[],
@@ -217,7 +217,7 @@ function randomPieces(
   return pieces;
 }
 
-/** The pieces with some among them that cannot be true. */
+/** Returns the pieces with some impossible ones among them. */
 function withFalsePieces(pieces: readonly ResumedPiece[], dataEnd: number, random: Random): ResumedPiece[] {
   const all: ResumedPiece[] = [];
   const claim = (blobStart: number, blobEnd: number, lengthBytes: number) => {

@@ -8,12 +8,12 @@ import { type RecordedEvents, recordEvents } from './scripted-server.js';
 
 interface RangeOptions {
   readonly digest?: string;
-  /** Of the blob; all of it is the default for the range. */
+  /** The size of the blob; the default range is all of it. */
   readonly sizeBytes: number;
   readonly range?: readonly [start: number, end: number];
   /** Connect, idle and answer timeout. */
   readonly timeoutMs?: number;
-  /** What each chunk is waited for. */
+  /** Awaited for each chunk. */
   readonly take?: (chunk: Buffer) => void | Promise<void>;
   readonly events?: RecordedEvents;
 }
@@ -24,7 +24,7 @@ interface Fetched {
   readonly events: RecordedEvents;
 }
 
-/** Fetches a range of a blob as a thread of a pull does, over one connection; a miss is not waited after. */
+/** Fetches a range of a blob as a thread of a pull does, over one connection, without a pause after a miss. */
 export async function fetchBlob(t: TestContext, origin: string, options: RangeOptions): Promise<Fetched> {
   const { digest = `sha256:${'ab'.repeat(32)}`, sizeBytes, timeoutMs = 2000, take } = options;
   const { range: [start, end] = [0, sizeBytes], events = recordEvents() } = options;

@@ -6,7 +6,7 @@ import {
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
 import type { Lifetime } from './temporary.js';
 
-/** What tests call a registry that is reached through a proxy, or by no name of the loopback. */
+/** Names of a registry that tests reach through a proxy or not by loopback. */
 const NAMES = ['registry.test', '0.0.0.0'];
 
 /** A sandbox registry over the fixture layout, unless the options name another, that closes when the test ends. */

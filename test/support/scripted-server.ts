@@ -1,4 +1,4 @@
-/** Small HTTP servers whose answers a test writes itself, and what a range job reports to. */
+/** Small HTTP servers whose answers a test writes, and the events of a range job. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
@@ -64,7 +64,7 @@ export async function listen(server: NetServer): Promise<string> {
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** `sizeBytes` bytes in which no place looks like another. */
+/** Returns `sizeBytes` bytes without repetitions. */
 export function patternBytes(sizeBytes: number): Buffer {
   const bytes = Buffer.alloc(sizeBytes);
   for (let at = 0, value = 1; at < sizeBytes; at++) {
@@ -96,7 +96,7 @@ export function answerRange(request: IncomingMessage, response: ServerResponse, 
   response.end(beginRange(request, response, blob));
 }
 
-/** Sends these bytes and breaks off. */
+/** Sends these bytes and closes the connection. */
 export function breakAfter(response: ServerResponse, bytes: Buffer): void {
   response.write(bytes, () => {
     (response.socket as Socket).destroySoon();
@@ -105,7 +105,7 @@ export function breakAfter(response: ServerResponse, bytes: Buffer): void {
 
 export interface RecordedEvents extends RangeEvents {
   readonly misses: string[];
-  /** What was said to help against them. */
+  /** Their hints. */
   readonly hints: (string | undefined)[];
   /** Lines about requests. */
   readonly lines: string[];
@@ -117,7 +117,7 @@ export interface RecordedEvents extends RangeEvents {
   pausesOpen: number;
 }
 
-/** Events that write down what they hear; a miss is forgiven at once unless `miss` says otherwise. */
+/** Returns events that are recorded; after a miss the range goes on at once unless `miss` says otherwise. */
 export function recordEvents(
   more: {
     authorize?: (stale: string | undefined, endpoint: number) => string | undefined;

@@ -5,19 +5,19 @@ import type { TestContext } from 'node:test';
 import { fixtureBlob, MANIFEST_DIGEST } from './fixture-layout.js';
 import { type Answering, answerRange, type ScriptedServer, startServer } from './scripted-server.js';
 
-/** Stands in every secret, and nowhere else. */
+/** Part of every secret, and of nothing else. */
 export const CANARY = 'canary';
 
 export function base64(text: string): string {
   return Buffer.from(text).toString('base64');
 }
 
-/** Hunts for the canary in all that was said: plain, or within what may be base64, as Basic authentication has it. */
+/** Asserts that a text does not have the canary, neither plain nor in base64 as in Basic authentication. */
 export function assertNoCanary(text: string): void {
   const at = text.search(/canary/i);
   assert.ok(at < 0, `…${text.slice(Math.max(0, at - 200), at + 50)}…`);
   for (const [encoded] of text.matchAll(/[\w+/-]{8,}/g)) {
-    // It may begin anywhere, and four characters are three bytes.
+    // Base64 may begin anywhere, and four characters are three bytes.
     for (let start = 0; start < 4; start++) {
       const decoded = Buffer.from(encoded.slice(start), 'base64').toString('latin1');
       assert.ok(!/canary/i.test(decoded), `${encoded} has a canary within`);
@@ -25,7 +25,7 @@ export function assertNoCanary(text: string): void {
   }
 }
 
-/** Who refuses, breaks, talks nonsense or sends elsewhere. */
+/** The server that refuses, breaks, answers nonsense or redirects. */
 export type Trouble =
   | `${'registry' | 'tokens' | 'storage'} ${'refuses' | 'fails' | 'redirects'}`
   | 'tokens are nonsense';
@@ -35,7 +35,7 @@ interface SecretRegistry extends ScriptedServer {
   readonly given: readonly string[];
 }
 
-/** A server's own words that repeat what it was asked and with what. */
+/** An error text that repeats the request with its credentials. */
 const WORDS = `Get "http://me:${CANARY}@inner.example/x?sig=${CANARY}&key=${CANARY}#${CANARY}" with Bearer ${CANARY}, Basic ${base64(`me:${CANARY}`)}: no`;
 
 function answerTrouble(response: ServerResponse, status: number): void {
@@ -64,7 +64,7 @@ export async function startSecretRegistry(t: TestContext, trouble?: Trouble): Pr
   const storage = await serve((request, response) => {
     const ranged = request.headers.range !== undefined;
     const blob = fixtureBlob(/sha256:[0-9a-f]{64}/.exec(request.url ?? '')![0]);
-    // The config is given out: trouble is for workers.
+    // The config is served: failures are for workers.
     if (who === 'storage' && ranged) answerTrouble(response, STATUSES[what]!);
     else if (ranged) answerRange(request, response, blob);
     else response.end(blob);

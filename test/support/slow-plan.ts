@@ -2,7 +2,7 @@ import type { PullPlan, Segments } from '../../src/plan/plan.js';
 import type { PlanLimits } from '../../src/plan/spans.js';
 import type { RandomImage, RandomLayer } from './random-image.js';
 
-/** What a byte of a blob is to the slow model of the gap rule. */
+/** The role of a byte of a blob in the slow model of the gap rule. */
 type Mark = 'wanted' | 'other' | 'barrier';
 
 /** The integers of [start, end). */
@@ -20,7 +20,7 @@ export function knownBoundaries(layer: RandomLayer): Set<number> {
   ]);
 }
 
-/** How each content comes: from a pack, from an earlier place, or not at all (then its chunks are looked at). */
+/** The origin of each content: a pack, an earlier copy, or none (then its chunks are looked at). */
 function contentStates(image: RandomImage): ('held' | 'copy' | 'wanted')[][] {
   const firsts = new Map<string | number, boolean>();
   return image.layers.map(({ contents, want }) =>
@@ -34,7 +34,7 @@ function contentStates(image: RandomImage): ('held' | 'copy' | 'wanted')[][] {
   );
 }
 
-/** The parts of a content that are fetched or held as a whole: its chunks, else itself. */
+/** The parts of a content that are fetched or cached as a unit: its chunks, else itself. */
 function partsOf(layer: RandomLayer, row: number) {
   const content = layer.contents[row]!;
   const { want } = layer;
@@ -57,7 +57,7 @@ function marksOf(layer: RandomLayer, states: readonly string[]): Mark[] {
       const frames = layer.frames.filter(
         ({ blobStart }) => blobStart >= part.blobStart && blobStart < part.blobEnd,
       );
-      // What resumed pieces leave of the part: wanted unless it decodes to nothing.
+      // The bytes that no resumed piece has are fetched unless they decode to nothing.
       for (let i = 0; i < frames.length; ) {
         let end = i;
         while (end < frames.length && marks[frames[end]!.blobStart] !== 'barrier') end++;
@@ -105,7 +105,7 @@ export function slowFetched(image: RandomImage, limits: PlanLimits): number[][] 
   return fetched;
 }
 
-/** The stretches of a blob that a span may run over without meeting a resumed piece or a hole. */
+/** The ranges of a blob without a resumed piece or a hole, within which a span may run. */
 function sectionsOf(layer: RandomLayer, marks: readonly Mark[]): [number, number][] {
   const holes = new Set(
     layer.frames

@@ -31,7 +31,7 @@ export function smallDisk(t: TestContext, sizeBytes: number): string {
   return path;
 }
 
-/** Nothing can be written there from now on. */
+/** Makes the file system read-only. */
 export function makeReadOnly(disk: string): void {
   execFileSync('mount', ['-o', 'remount,ro', disk], { stdio: 'pipe' });
 }

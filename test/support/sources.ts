@@ -29,7 +29,7 @@ export function exists(path: string): boolean {
   return existsSync(join(ROOT, path));
 }
 
-/** The pages at the root and in docs that describe the project as it is; CHANGELOG.md and BENCHMARKS.md also speak of what was. */
+/** The pages that describe the present state of the project; CHANGELOG.md and BENCHMARKS.md also describe the past. */
 export function pagesOfProject(): string[] {
   const root = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'];
   const docs = readdirSync(join(ROOT, 'docs')).filter((name) => name.endsWith('.md'));

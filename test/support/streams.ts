@@ -18,7 +18,7 @@ import { type Lifetime, temporaryDirectory } from './temporary.js';
 
 type Sandbox = Parameters<typeof startSandbox>[1];
 
-/** A store and a pool of threads over it, which ends as it does. */
+/** Starts a pool of threads over a store; both end with the test. */
 export async function startWorkers(t: Lifetime, store = temporaryDirectory(t), threads = 1) {
   openStore(store);
   const setup = { storeRoot: store, counters: createCounters(), network: networkSetup() };
@@ -38,7 +38,7 @@ export async function serveBlob(t: Lifetime, bytes: Buffer, options?: Sandbox): 
   return { url, digest: parseDigest(digest, 'blob'), sizeBytes: bytes.length };
 }
 
-/** Fetches a blob in ranges of so many bytes, all at a time; the extents of its raw bytes. */
+/** Fetches a blob in ranges of this size, all at the same time. Returns the extents of its raw bytes. */
 export async function fetchOpaque(
   pool: WorkerPool,
   blob: BlobSource,
@@ -58,7 +58,7 @@ export async function fetchOpaque(
   return extents;
 }
 
-/** Decodes a blob whose raw bytes are these extents, told of one at a time; the result and the extents of the tar. */
+/** Decodes a blob whose raw bytes are these extents, announced one by one. Returns result and extents of the tar. */
 export async function decodeBlob(
   pool: WorkerPool,
   blob: BlobSource,
@@ -106,7 +106,7 @@ export function readExtents(store: string, extents: ExtentList): Buffer {
   }
 }
 
-/** What the packs hold of the raw bytes of a blob. */
+/** Returns the raw bytes of a blob that the packs have. */
 export async function lookUpBlobRuns(
   pool: WorkerPool,
   blob: Digest,

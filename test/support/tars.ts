@@ -8,11 +8,11 @@ import { writeLayerRecord } from '../../src/store/layer-record.js';
 import { packPath, type StorePaths } from '../../src/store/paths.js';
 import { digestOf, writePack } from '../unit/store/support.js';
 
-/** Eight TiB: no disk of a test machine has them free. */
+/** Eight TiB, more than any test machine has free. */
 export const ENDLESS_BYTES = 2 ** 43;
 const HOLE_BYTES = 2 ** 36;
 
-/** An entry of a made-up layer: what is not said is as for an ordinary file of root. */
+/** An entry of a layer; omitted fields are those of an ordinary file of root. */
 export type Entry = Partial<Omit<TarItem, 'name' | 'sizeBytes'>> & {
   readonly name: string | Buffer;
   readonly content?: string | Buffer;
@@ -33,7 +33,7 @@ export function tarOf(...entries: readonly Entry[]): Buffer {
   return Buffer.concat([...parts, TAR_END]);
 }
 
-/** A tar in memory as one that can be read anywhere. */
+/** Wraps a tar in memory as a random-access source. */
 export function sourceOf(tar: Buffer): TarSource {
   return {
     lengthBytes: tar.length,
@@ -49,7 +49,7 @@ export async function storeTars(
   const diffIds: Digest[] = [];
   const packs: string[] = [];
   for (const tar of tars) {
-    // Not at a block's end: an extent may end anywhere.
+    // Not at the end of a block: an extent may end anywhere.
     const cut = Math.floor(tar.length / 3);
     const halves = [tar.subarray(0, cut), tar.subarray(cut)].map((part) => ({
       part,

@@ -32,7 +32,7 @@ export function lockedPackages(): Array<[path: string, locked: LockedPackage]> {
   return Object.entries(packages).filter(([path]) => path !== '');
 }
 
-/** What THIRD-PARTY.md has to say: name, version and licence of every package that users install. */
+/** Returns the required contents of THIRD-PARTY.md: name, version and licence of every package that users install. */
 export function thirdPartyPage(): string {
   const rows = lockedPackages()
     .filter(([, { dev }]) => dev !== true)

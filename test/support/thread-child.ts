@@ -48,7 +48,7 @@ const atFirstTask = (code: string) =>
     parentPort.once('message', ({ port }) => port.once('message', () => { ${code} }))`);
 
 const FAULTS = {
-  // No system has so much address space: it answers EAGAIN, as it does beyond `ulimit -u`.
+  // No system has this much address space: it fails with EAGAIN, as beyond `ulimit -u`.
   refused: { resourceLimits: { stackSizeMb: 2 ** 30 } },
   memory: { resourceLimits: { maxOldGenerationSizeMb: 1 } },
   exits: { execArgv: soon('process.exit(3)') },

@@ -23,7 +23,7 @@ export interface TocOnlyLayer extends ReadLayer {
   readonly table: LayerTable;
 }
 
-/** Writes a tar so. */
+/** Writes a tar in one of these formats. */
 export async function writeTocOnly(
   format: TocOnlyFormat,
   tar: Buffer,

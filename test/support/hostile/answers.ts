@@ -3,7 +3,7 @@ import type { FaultAction, FaultRule } from '../../../src/sandbox/faults.js';
 import { addLayer, type DescriptorJson, nameImage, readManifest } from '../layout.js';
 import { answer, diffIdOf, type ImageRow, type LayerRow, tarFor } from './row.js';
 
-/** What a row's answers are about. */
+/** The image of a row's answers. */
 interface Named {
   readonly ref: string;
   readonly layer: string;
@@ -47,7 +47,7 @@ function manifest(
   return answers(name, exit, ({ ref }) => [answer(`/${ref}/manifests/`, status, headers, body)]);
 }
 
-/** A layer that is pulled in spite of how it comes. */
+/** A layer that is pulled in spite of its answers. */
 function strange(name: string, action: FaultAction): LayerRow {
   return {
     name,

@@ -84,5 +84,5 @@ export function answer(
   return { match: { path }, action: { status, headers, body } };
 }
 
-/** What tars with absolute names would make. */
+/** Paths that tars with absolute names would create. */
 export const PLANTED = '/zpull-planted-by-a-test';

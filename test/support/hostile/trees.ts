@@ -14,7 +14,7 @@ function files(name: string, exit: number, ...entries: readonly Entry[]): TreeRo
   return tars(name, exit, [tarOf(...entries.map((entry) => ({ ...OWNER, ...entry })))]);
 }
 
-/** So that no root is needed. */
+/** Options that need no root. */
 const OWNER = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
 /** A header with these bytes at 124, where the size stands, and a checksum that is right. */

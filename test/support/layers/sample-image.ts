@@ -77,7 +77,7 @@ function* fileTar(path: string): Generator<Buffer> {
   }
 }
 
-/** What a sample's layers can be written as. */
+/** The formats of a sample's layers. */
 export const SAMPLE_FORMATS = [
   'zstd:chunked',
   'zstd:chunked-annotated',
@@ -91,7 +91,7 @@ export const SAMPLE_FORMATS = [
 
 export type SampleFormat = (typeof SAMPLE_FORMATS)[number];
 
-/** What some formats leave open. */
+/** Parameters of some formats. */
 export interface FormatOptions extends Partial<StargzCuts> {
   /** zstd: decoded bytes of a frame, at least 1; everything is one frame without it. */
   readonly frameBytes?: number;
@@ -101,7 +101,7 @@ const TAR_TYPE = 'application/vnd.oci.image.layer.v1.tar';
 const GZIP_TYPE = `${TAR_TYPE}+gzip`;
 const ZSTD_TYPE = `${TAR_TYPE}+zstd`;
 
-/** What writes layers of this format. */
+/** Returns the writer of this format. */
 export function formatWriter(format: SampleFormat, options: FormatOptions): FormatWriter {
   switch (format) {
     case 'zstd:chunked':

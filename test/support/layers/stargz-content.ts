@@ -10,14 +10,14 @@ export interface StargzCuts {
   readonly minChunkBytes: number;
 }
 
-/** A chunk on its way into a member. */
+/** A chunk that waits for its member. */
 interface OpenChunk {
   readonly place: Omit<StargzChunk, 'digest'>;
   readonly hash: Hash;
   leftBytes: number;
 }
 
-/** One content on its way into members, cut into chunks of one size. */
+/** Cuts one content into chunks of one size, for members. */
 export class StargzContent {
   readonly chunks: StargzChunk[] = [];
   readonly #members: StargzMembers;
@@ -41,7 +41,7 @@ export class StargzContent {
     return this.#digest;
   }
 
-  /** The next bytes of the content, which must stay as they are. Returns whether it is whole. */
+  /** Adds the next bytes of the content, which must not change. Returns whether it is complete. */
   push(bytes: Buffer): boolean {
     this.#hash?.update(bytes);
     for (let at = 0; at < bytes.length; ) {
@@ -75,13 +75,13 @@ export class StargzContent {
   }
 }
 
-/** A gzip member or zstd frame on its way into the blob. */
+/** A gzip member or zstd frame to be written to the blob. */
 interface Member {
   /** Blob offset, -1 until it is written. */
   blobStart: number;
 }
 
-/** Gathers the bytes of a tar into members and keeps what waits until their places are known. */
+/** Gathers the bytes of a tar into members, and calls back when their offsets are known. */
 export class StargzMembers {
   readonly #queue: FrameQueue;
   #parts: Buffer[] = [];
@@ -95,7 +95,7 @@ export class StargzMembers {
     this.#queue = queue;
   }
 
-  /** The next bytes of the tar, which must stay as they are. */
+  /** Adds the next bytes of the tar, which must not change. */
   add(bytes: Buffer): void {
     this.#parts.push(bytes);
     this.openBytes += bytes.length;

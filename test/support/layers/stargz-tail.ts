@@ -20,12 +20,12 @@ import type { TarMeter } from '../../../src/sandbox/layer-writer.js';
 
 /** One chunk of a content; `blobStart` is known once its member is written. */
 export interface StargzChunk {
-  /** Where it begins in the content. */
+  /** Its offset in the content. */
   readonly offset: number;
   readonly sizeBytes: number;
   readonly digest: string;
   readonly member: { readonly blobStart: number };
-  /** Where it begins in what the member decodes to. */
+  /** Its offset in the decoded member. */
   readonly innerOffset: number;
 }
 

@@ -7,9 +7,9 @@ import { type TarHandler, TarReader } from '../../../src/sandbox/tar-reader.js';
 import { StargzContent, type StargzCuts, StargzMembers } from './stargz-content.js';
 import { type StargzChunk, type StargzCompression, stargzAnnotations, stargzTocText } from './stargz-tail.js';
 
-/** What the converter does unless it is told otherwise. */
+/** The converter's defaults. */
 const DEFAULT_CUTS: StargzCuts = { chunkBytes: 4 * 2 ** 20, minChunkBytes: 0 };
-/** The landmark begins a member in any case. */
+/** The landmark always begins a member. */
 const ALWAYS = 0;
 
 /** The first entry of a layer for which nothing is to be fetched ahead; its content is one byte. */
