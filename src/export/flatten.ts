@@ -226,6 +226,6 @@ function notFound(path: string, trail: readonly Step[]): never {
   const names = trail.slice(1).map(({ name }) => name);
   const nearest = quote(`/${names.join('/')}`);
   const isDirectory = trail.at(-1)!.node.directory !== undefined;
-  const there = isDirectory ? `the nearest directory is ${nearest}` : `${nearest} is no directory`;
-  throw new PullError('path-not-found', `the image has no ${quote(path)}: ${there}`);
+  const nearestText = isDirectory ? `the nearest directory is ${nearest}` : `${nearest} is no directory`;
+  throw new PullError('path-not-found', `the image has no ${quote(path)}: ${nearestText}`);
 }

@@ -187,8 +187,8 @@ function inodeOf(
   };
 }
 
-function deviceNumber(path: string, value: number, most: number): number {
-  if (value >= 0 && value <= most) return value;
+function deviceNumber(path: string, value: number, max: number): number {
+  if (value >= 0 && value <= max) return value;
   throw noFileSystem(`${quote(path)} has the device number ${value}`);
 }
 
@@ -217,14 +217,14 @@ export function effectOf(source: TarSource, names: readonly string[]): LayerEffe
   const tree = new LayerTree({ implied: 0, steps: MAX_STEPS });
   const limits = { maxEntries: MAX_ENTRIES, maxTextBytes: MAX_TEXT_BYTES, intoFiles: false };
   const changes = new LayerReader(tree, limits).read(source, 0, () => {});
-  const wanted = names.join('/');
-  const own = ownDirectories(changes, wanted);
-  if (own === undefined) return 'unclear';
-  let covers = own.covers;
+  const requested = names.join('/');
+  const stated = statedDirectories(changes, requested);
+  if (stated === undefined) return 'unclear';
+  let covers = stated.covers;
   for (const whiteout of changes.whiteouts) {
-    const hidden = hiddenBy(whiteout, own.directories);
+    const hidden = hiddenBy(whiteout, stated.directories);
     if (hidden === undefined) return 'unclear';
-    covers ||= `${wanted}/`.startsWith(hidden);
+    covers ||= `${requested}/`.startsWith(hidden);
   }
   return covers ? 'covers' : 'leaves';
 }
@@ -232,34 +232,34 @@ export function effectOf(source: TarSource, names: readonly string[]): LayerEffe
 /**
  * Returns the directories of a layer and whether a file of it is on the way; undefined if unclear.
  */
-function ownDirectories({ named }: LayerChanges, wanted: string) {
+function statedDirectories({ named }: LayerChanges, requested: string) {
   const directories = new Set(['']);
   const files = new Set<string>();
   let covers = false;
   for (const { path, what, isHidden } of named) {
-    const own = literal(path);
-    if (isHidden || own === undefined || !directories.has(parentOf(own))) return undefined;
+    const normal = literal(path);
+    if (isHidden || normal === undefined || !directories.has(parentOf(normal))) return undefined;
     const isLink = typeof what === 'string';
     if (!isLink && what.type === DIRECTORY) {
-      directories.add(own);
+      directories.add(normal);
       continue;
     }
-    if (directories.has(own) || (isLink && !files.has(literal(what) ?? ''))) return undefined;
-    const isOnTheWay = `${wanted}/`.startsWith(`${own}/`);
+    if (directories.has(normal) || (isLink && !files.has(literal(what) ?? ''))) return undefined;
+    const isOnTheWay = `${requested}/`.startsWith(`${normal}/`);
     covers ||= isOnTheWay;
-    if (isLink || what.type !== SYMLINK) files.add(own);
+    if (isLink || what.type !== SYMLINK) files.add(normal);
     else if (isOnTheWay) return undefined;
-    else files.delete(own);
+    else files.delete(normal);
   }
   return { directories, covers };
 }
 
 /** Returns what a whiteout hides, as a path that ends in a slash; undefined if unclear. */
 function hiddenBy(whiteout: string, directories: ReadonlySet<string>): string | undefined {
-  const own = literal(whiteout);
-  if (own === undefined || !directories.has(parentOf(own))) return undefined;
-  const parent = own.slice(0, own.lastIndexOf('/') + 1);
-  const name = own.slice(parent.length);
+  const normal = literal(whiteout);
+  if (normal === undefined || !directories.has(parentOf(normal))) return undefined;
+  const parent = normal.slice(0, normal.lastIndexOf('/') + 1);
+  const name = normal.slice(parent.length);
   if (name === OPAQUE) return parent;
   const hidden = name.slice(WHITEOUT.length);
   return ['', '.', '..'].includes(hidden) ? undefined : `${parent}${hidden}/`;

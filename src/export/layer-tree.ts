@@ -142,8 +142,8 @@ export class LayerTree {
    */
   spend(steps: number): void {
     this.#steps += steps;
-    const { steps: most } = this.#limits;
-    if (this.#steps > most) throw noFileSystem(`its paths and links take more than ${most} steps to follow`);
+    const { steps: max } = this.#limits;
+    if (this.#steps > max) throw noFileSystem(`its paths and links take more than ${max} steps to follow`);
   }
 
   #find(path: string): Node | undefined {
@@ -170,16 +170,16 @@ export class LayerTree {
   #set(directory: Directory, name: string, inode: Inode): Node {
     const known = directory.names.get(name);
     if (known !== undefined) this.#noteLoss(known);
-    const own = inode.type === DIRECTORY ? newDirectory(directory) : undefined;
-    const node = { inode, directory: own, target: undefined };
+    const entries = inode.type === DIRECTORY ? newDirectory(directory) : undefined;
+    const node = { inode, directory: entries, target: undefined };
     directory.names.set(name, node);
     return node;
   }
 
   #imply(parent: Directory, name: string): Directory {
     this.#implied += 1;
-    const { implied: most } = this.#limits;
-    if (this.#implied > most) throw noFileSystem(`more than ${most} directories in it have no entry`);
+    const { implied: max } = this.#limits;
+    if (this.#implied > max) throw noFileSystem(`more than ${max} directories in it have no entry`);
     return this.#set(parent, name, IMPLIED).directory!;
   }
 

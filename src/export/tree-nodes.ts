@@ -156,16 +156,16 @@ function measure({ names }: Directory, path: string, locate: Locate): { rows: nu
   let rows = 0;
   let textBytes = 0;
   for (const [name, child] of names) {
-    const own = path === '' ? name : `${path}/${name}`;
-    if (own.length > MAX_PATH_BYTES)
+    const childPath = path === '' ? name : `${path}/${name}`;
+    if (childPath.length > MAX_PATH_BYTES)
       throw locate(
-        noFileSystem(`the path ${quote(own)} is longer than ${MAX_PATH_BYTES} bytes`),
+        noFileSystem(`the path ${quote(childPath)} is longer than ${MAX_PATH_BYTES} bytes`),
         child.inode.layer,
       );
     rows += 1;
-    textBytes += own.length + child.inode.link.length + child.inode.xattrRecords.length;
+    textBytes += childPath.length + child.inode.link.length + child.inode.xattrRecords.length;
     if (child.directory === undefined) continue;
-    const below = measure(child.directory, own, locate);
+    const below = measure(child.directory, childPath, locate);
     rows += below.rows;
     textBytes += below.textBytes;
   }
@@ -175,9 +175,9 @@ function measure({ names }: Directory, path: string, locate: Locate): { rows: nu
 function addNames(writer: RowWriter, { names }: Directory, path: string, parent: number): void {
   for (const name of [...names.keys()].sort()) {
     const child = names.get(name)!;
-    const own = path === '' ? name : `${path}/${name}`;
-    const row = writer.add(child.inode, own, parent);
-    if (child.directory !== undefined) addNames(writer, child.directory, own, row);
+    const childPath = path === '' ? name : `${path}/${name}`;
+    const row = writer.add(child.inode, childPath, parent);
+    if (child.directory !== undefined) addNames(writer, child.directory, childPath, row);
   }
 }
 

@@ -61,10 +61,10 @@ export function parsePlatformFields(fields: Fields, what: string): Platform {
   };
 }
 
-/** Returns the stated platform, with what it leaves out from `wanted`. */
-export function completePlatform(stated: Platform, wanted: Platform): Platform {
-  const os = stated.os === '' ? wanted.os : stated.os;
-  if (stated.architecture === '') return { ...wanted, os };
+/** Returns the stated platform, with what it leaves out from `requested`. */
+export function completePlatform(stated: Platform, requested: Platform): Platform {
+  const os = stated.os === '' ? requested.os : stated.os;
+  if (stated.architecture === '') return { ...requested, os };
   return { ...stated, os };
 }
 
@@ -125,15 +125,15 @@ interface Candidate {
 }
 
 /**
- * Returns the entry of an index that suits `wanted` best, undefined if none does: same system and
- * architecture, the wanted variant or the nearest below it. Among equals the one marked as zstd,
+ * Returns the entry of an index that suits `requested` best, undefined if none does: same system and
+ * architecture, the requested variant or the nearest below it. Among equals the one marked as zstd,
  * else the first. Entries for `unknown/unknown` are attestations and never chosen.
  */
 export function choosePlatform<C extends Candidate>(
-  wanted: Platform,
+  requested: Platform,
   candidates: readonly C[],
 ): C | undefined {
-  const target = normalisePlatform(wanted);
+  const target = normalisePlatform(requested);
   if (target.os === 'unknown' || target.architecture === 'unknown') return undefined;
   for (const variant of variants(target)) {
     const equals = candidates.filter((candidate) => {

@@ -232,12 +232,12 @@ const LOCAL_HINT = 'Write it as oci:DIR:TAG, oci-archive:FILE:TAG, or with @sha2
  * @throws PullError `reference-malformed`
  */
 export function parseLocalImage(text: string, absolute: (path: string) => string): LocalImage | undefined {
-  const [, transport, rest = ''] = TRANSPORT.exec(text) ?? [];
+  const [, transport, name = ''] = TRANSPORT.exec(text) ?? [];
   if (transport !== 'oci' && transport !== 'oci-archive') return undefined;
-  const digest = DIGEST_SUFFIX.exec(rest)?.[1];
-  const place = digest === undefined ? rest : rest.slice(0, -`@${digest}`.length);
-  const [path = '', ...names] = place.split(':');
-  const tag = names.length === 0 ? undefined : names.join(':');
+  const digest = DIGEST_SUFFIX.exec(name)?.[1];
+  const location = digest === undefined ? name : name.slice(0, -`@${digest}`.length);
+  const [path = '', ...tags] = location.split(':');
+  const tag = tags.length === 0 ? undefined : tags.join(':');
   if (path === '') throw malformedLocal(text, 'it names no path');
   if (transport === 'oci' && /^\/\/[^/]/.test(path)) {
     const hint =

@@ -97,7 +97,7 @@ class EntryReader {
     this.#requireInside(this.#at, sizeBytes);
     if (type !== 'g') {
       this.#onMeta(sizeBytes);
-      this.#extended.take(type, Buffer.from(this.#source.read(this.#at, sizeBytes)));
+      this.#extended.add(type, Buffer.from(this.#source.read(this.#at, sizeBytes)));
     }
     this.#at += sizeBytes + paddingOf(sizeBytes);
   }
@@ -196,7 +196,7 @@ export function* tarSpans(
       if (end > tarBytes) return;
       if (type === 'x' || type === 'L') {
         if (sizeBytes > MAX_TAR_META_BYTES) return;
-        extended.take(type, Buffer.from(bytesAt(at + TAR_BLOCK_BYTES, sizeBytes)));
+        extended.add(type, Buffer.from(bytesAt(at + TAR_BLOCK_BYTES, sizeBytes)));
       } else if (!isExtended(type)) {
         yield { path: entry.name.toString(), start, end };
         start = end;

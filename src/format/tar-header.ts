@@ -120,7 +120,7 @@ export class ExtendedHeaders {
    * Adds an extended header of type `x`, `L` or `K`.
    * @throws PullError `metadata-malformed` if a pax record is malformed
    */
-  take(type: string, body: Buffer): void {
+  add(type: string, body: Buffer): void {
     if (type === 'x') this.#pax = parsePax(body);
     else if (type === 'L') this.#longName = textOf(body);
     else this.#longLink = textOf(body);

@@ -96,8 +96,8 @@ function deviceOf(number: number, value: number): number {
 
 function timeOf(number: number, value: unknown): TarTime {
   if (value === undefined || value === null || value === '') return { seconds: 0, nanos: 0 };
-  const [, whole, fraction = '', zone] = TIME.exec(String(value)) ?? [];
-  const seconds = Date.parse(`${whole}${zone}`) / 1000;
+  const [, dateTime, fraction = '', zone] = TIME.exec(String(value)) ?? [];
+  const seconds = Date.parse(`${dateTime}${zone}`) / 1000;
   if (Number.isNaN(seconds)) throw tocError(number, 'modtime is no time');
   return { seconds, nanos: Number(fraction.padEnd(9, '0')) };
 }

@@ -219,8 +219,8 @@ function copyDigests(toc: Buffer, starts: Column, out: Uint8Array, field: string
   for (let row = 0; row < starts.length; row++) {
     const start = starts.values[row]!;
     // A longer text would continue where its quote should be.
-    const whole = start >= 0 && toc[start + DIGEST_TEXT_BYTES] === QUOTE;
-    if (whole && copyDigest(toc, start, start + DIGEST_TEXT_BYTES, out, row * DIGEST_BYTES)) continue;
+    const isDigestText = start >= 0 && toc[start + DIGEST_TEXT_BYTES] === QUOTE;
+    if (isDigestText && copyDigest(toc, start, start + DIGEST_TEXT_BYTES, out, row * DIGEST_BYTES)) continue;
     throw new PullError('metadata-malformed', `The TOC has a ${field} that is no sha256 digest`);
   }
 }

@@ -45,7 +45,7 @@ export class TarReader extends TarParser {
   }
 
   protected onMeta(type: string, body: Buffer): void {
-    this.#extended.take(type, body);
+    this.#extended.add(type, body);
   }
 
   protected onEntry(block: Buffer): number {

@@ -55,7 +55,7 @@ test('a user sets only attributes of users, and no set-user-ID of others', () =>
   assert.equal(modeFor(TREE, 5, ROOT), 0o6755);
 });
 
-test('what is left out is told in one line', () => {
+test('one warning lists what is left out', () => {
   assert.equal(omissionWarning(TREE, ROOT), undefined);
   assert.equal(
     omissionWarning(TREE, USER_1000),

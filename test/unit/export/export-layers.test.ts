@@ -74,7 +74,7 @@ test('a layer that the store does not have is named', async (t) => {
   });
 });
 
-test('a disk without room is refused with the bytes that are missing; what is there is not asked for again', async (t) => {
+test('a disk without room is refused with the missing bytes; existing files need no room', async (t) => {
   const { paths, directory, diffId, tar } = await prepare(t);
   const there = await storeLayer(paths);
   const endless = await storeEndlessLayer(paths);

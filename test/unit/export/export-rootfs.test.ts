@@ -328,7 +328,7 @@ test('a destination that cannot be is the reason given', async (t) => {
   assert.equal(existsSync(join(outside, 'file')), true);
 });
 
-test('a path that leads through a file is told as that', async (t) => {
+test('a path that leads through a file is refused by name', async (t) => {
   const { store, diffIds, outside } = await prepare(t, [{ name: 'a' }]);
   const directory = join(outside, 'file', 'under-it');
   writeFileSync(join(outside, 'file'), '');

@@ -87,7 +87,7 @@ test('damage of a content that even is in no upper layer any more leaves no tar'
   assert.deepEqual([readdirSync(directory), readFileSync(file, 'utf8')], [['all.tar'], 'from before']);
 });
 
-test('a header that damage made senseless is told as damage', async (t) => {
+test('a header that is damaged is reported as damage', async (t) => {
   const { store, diffIds, directory, packs } = await prepare(t);
   flipByte(packs[0]!, 0);
   const broken = exportTar({ store, diffIds, file: join(directory, 'all.tar') });
@@ -143,7 +143,7 @@ test('a pipe is written into and stays one', { skip: skipUnless('mkfifo', 'cat')
 /** In a directory of this user alone. */
 const own = (path: string) => ({ path, at: path, follows: true });
 
-test('a pipe that nobody reads is waited for, and then an error', {
+test('a pipe without a reader is an error after a wait', {
   skip: skipUnless('mkfifo'),
 }, async (t) => {
   const pipe = join(temporaryDirectory(t), 'pipe');

@@ -21,14 +21,14 @@ const directory = (name: string): Entry => ({ name, type: '5' });
 const symlink = (name: string, linkName: string): Entry => ({ name, type: '2', linkName });
 const hardLink = (name: string, linkName: string): Entry => ({ name, type: '1', linkName });
 
-test('paths come in the order of a walk, names by their bytes, directories that nobody states included', () => {
+test('paths come in the order of a walk, names by their bytes, directories without an entry included', () => {
   assert.deepEqual(
     flat([{ name: 'b/c' }, { name: './a-b' }, { name: '/a/z' }, { name: 'a/\xff' }, directory('./')]),
     ['5', '5 a', '0 a/z layer 0', '0 a/\xc3\xbf layer 0', '0 a-b layer 0', '5 b', '0 b/c layer 0'],
   );
 });
 
-test('what an upper layer has takes the place of what is there, but a directory keeps its names', () => {
+test('entries of an upper layer replace those below, but a directory keeps its names', () => {
   const lower = [directory('d'), { name: 'd/old' }, { name: 'file' }, directory('gone'), { name: 'gone/x' }];
   const upper = [directory('d'), { name: 'd/new' }, directory('file'), { name: 'gone' }];
   assert.deepEqual(flat(lower, upper), [
@@ -327,7 +327,7 @@ test('hard links to hard links are links to the one file', () => {
   assert.ok(tree.target.every((row) => row === 0));
 });
 
-test('directories that nobody states have a limit: a path of 4 KB asks for 2,000', () => {
+test('directories without an entry have a limit: a path of 4 KB implies 2,000', () => {
   const paths = entriesOf(50, (i) => ({ name: `u${i}/${'a/'.repeat(1000)}f` }));
   assert.equal(flattenWithin({ maxImplied: 50_050 }, paths).count, 50_100);
   assert.throws(() => flattenWithin({ maxImplied: 50_049 }, paths), {

@@ -124,7 +124,7 @@ test('where others may write nothing is removed by its name', { skip }, async (t
   assert.deepEqual([readdirSync(directory).length, readdirSync(secret)], [1, ['file']]);
 });
 
-test('a directory that cannot be read is left to whoever writes there', async (t) => {
+test('a directory that cannot be read is no error before the write', async (t) => {
   const directory = temporaryDirectory(t);
   asNobody(t, directory);
   chmodSync(directory, 0o300);

@@ -197,7 +197,7 @@ test('a long name counts with its extended header to its entry', () => {
   assert.deepEqual([second!.path, second!.start], ['b', first!.end]);
 });
 
-test('it ends where a header is not sound, where bytes are gone, and at the end of the tar', () => {
+test('entries end at a malformed header, at missing bytes and at the end of the tar', () => {
   const tar = Buffer.concat([fileOf('a', Buffer.alloc(1)), fileOf('b', Buffer.alloc(1))]);
   assert.deepEqual(
     spansOf(tar).map(({ path }) => path),
