@@ -73,7 +73,7 @@ interface LayerOutcome {
    * For a layer that was pulled as an opaque one: bytes of the blob from an earlier pull, and its
    * compression.
    */
-  readonly opaque?: { readonly resumedBytes: number; readonly compression: Compression };
+  readonly opaque?: { readonly resumedBytes: number; readonly compression: Compression } | undefined;
 }
 
 /**
@@ -155,9 +155,7 @@ class Run {
   }
 
   outcome(row: number): LayerOutcome {
-    const tarBytes = this.#chunked.tarBytes(row);
-    const opaque = this.#opaque.get(row);
-    return opaque === undefined ? { tarBytes } : { tarBytes, opaque };
+    return { tarBytes: this.#chunked.tarBytes(row), opaque: this.#opaque.get(row) };
   }
 
   /**
