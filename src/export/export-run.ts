@@ -18,7 +18,6 @@ const MAX_THREADS = 4;
 /** Interval of `written` events: a display does not need more than ten a second. */
 const TICK_MS = 100;
 
-/** Error codes of headers that cannot be parsed. */
 const MALFORMED_CODES: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
 
 /** The options that all exports have. */
@@ -27,9 +26,7 @@ export interface ExportOptions {
   readonly store: string;
   /** DiffIDs of the layers, lowest first. */
   readonly diffIds: readonly string[];
-  /**
-   * An abort ends the export at once: the export throws its reason and leaves nothing unfinished.
-   */
+  /** An abort ends the export at once: it throws the reason and leaves nothing unfinished. */
   readonly signal?: AbortSignal;
   /** Records the stages of the export, and of other calls with the same recorder. */
   readonly stages?: StageRecorder;
@@ -231,16 +228,11 @@ export interface FollowedLayers {
   /** Bytes that these threads have written. */
   readonly written?: CounterReader;
   readonly tags: ReadonlyMap<Digest, BlockTagRows>;
-  /**
-   * Layers that were hashed, so that the tags of all their blocks are those of the hashed bytes.
-   */
+  /** Layers that were hashed: the tags of all their blocks are those of the hashed bytes. */
   readonly proven: ReadonlySet<Digest>;
 }
 
-/**
- * Reads the records of layers, each one once.
- * @throws PullError `store-broken` when a layer is missing from the store
- */
+/** @throws PullError `store-broken` when a layer is missing from the store */
 function readStoredLayers(paths: StorePaths, diffIds: readonly string[]): StoredLayer[] {
   const known = new Map<string, StoredLayer>();
   return diffIds.map((diffId) => {
@@ -293,11 +285,7 @@ export function totalTarBytes(layers: readonly StoredLayer[]): number {
   return layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0);
 }
 
-/**
- * Hashes each layer once, the largest first.
- * @throws PullError `digest-mismatch` for a damaged layer, or for one that changed since it was
- *   read
- */
+/** @throws PullError `digest-mismatch` for a layer that is damaged or changed since it was read */
 async function proveLayers(
   { pool, stages }: Pick<ExportRun, 'pool' | 'stages'>,
   layers: readonly TaggedLayer[],
