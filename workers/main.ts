@@ -34,6 +34,10 @@ const handlers = {
   'write-files': async () => (await import('./export/write-files.js')).writeFiles,
   'write-specials': async () => (await import('./export/write-specials.js')).writeSpecials,
   'finish-files': async () => (await import('./export/tree-directories.js')).finishFiles,
+  'measure-read': async () => (await import('./measure/measure-decode.js')).measureRead,
+  'measure-decode': async () => (await import('./measure/measure-decode.js')).measureDecode,
+  'measure-hash': async () => (await import('./measure/measure-bytes.js')).measureHash,
+  'measure-write': async () => (await import('./measure/measure-bytes.js')).measureWrite,
   'name-content': async () => (await import('./metadata/look-up.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 

@@ -3,3 +3,10 @@ export {
   type NetworkMeasurement,
   type NetworkOptions,
 } from '../copy/measure-network.js';
+export {
+  type MachineMeasurement,
+  type MachineOptions,
+  measureMachine,
+  type PartMeasurement,
+  type PartMeasurements,
+} from '../pull/measure-machine.js';

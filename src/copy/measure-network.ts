@@ -18,7 +18,7 @@ import {
 import type { PullContext } from '../pull/pull-context.js';
 import type { PullOptions } from '../pull/pull-options.js';
 import { PullSession } from '../pull/pull-session.js';
-import { type ResolvedImage, resolveImage } from '../pull/resolve-image.js';
+import { type ResolvedImage, resolveSession } from '../pull/resolve-image.js';
 import { Workers } from '../pull/workers.js';
 import { openStoreToRead, type StorePaths } from '../store/paths.js';
 import { RangesFetch } from './ranges-fetch.js';
@@ -80,7 +80,7 @@ class Run {
 
   async run(): Promise<NetworkMeasurement> {
     const paths = openStoreToRead(this.#session.settings.store, this.#warn);
-    const image = await this.#resolve(paths);
+    const image = await resolveSession(this.#session, paths, this.#warn);
     const layers = await this.#layers(image, paths);
     this.#workers = Workers.start({
       session: this.#session,
@@ -103,23 +103,6 @@ class Run {
   async close(): Promise<void> {
     const workers = await this.#workers?.catch(() => undefined); // `run` throws it
     await workers?.close();
-  }
-
-  async #resolve(paths: StorePaths): Promise<ResolvedImage> {
-    const { source, settings, progress } = this.#session;
-    const image = await this.#session.resolve((registry) =>
-      resolveImage(registry, { ...source, settings }, paths, this.#warn),
-    );
-    progress.emit({
-      event: 'resolved',
-      image: source.image,
-      digest: image.manifestDigest,
-      ...(image.indexDigest && { indexDigest: image.indexDigest }),
-      platform: image.platform,
-      layers: image.manifest.layers.length,
-      totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
-    });
-    return image;
   }
 
   /** All layers in the order in which a pull fetches them, each once, even if the store has them. */

@@ -200,13 +200,14 @@ export function makeDirectory(path: string, mode?: number): string | undefined {
   try {
     return mkdirSync(path, { recursive: true, ...(mode !== undefined && { mode }) });
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') accessSync(nearest(resolve(path)), constants.W_OK);
+    if (systemCode(error) === 'ENOENT') accessSync(nearestExisting(resolve(path)), constants.W_OK);
     throw error;
   }
 }
 
-function nearest(path: string): string {
-  return existsSync(path) || path === dirname(path) ? path : nearest(dirname(path));
+/** Returns the path itself or its nearest existing parent. */
+export function nearestExisting(path: string): string {
+  return existsSync(path) || path === dirname(path) ? path : nearestExisting(dirname(path));
 }
 
 /**

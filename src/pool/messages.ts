@@ -2,12 +2,14 @@ import type { Failure } from '../format/error.js';
 import type { RangeClientOptions } from '../registry/range-client.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import type * as layer from './layer-tasks.js';
+import type * as measure from './measure-tasks.js';
 import type * as pull from './pull-tasks.js';
 import type * as rootfs from './rootfs-tasks.js';
 import type { RateLimit } from './shared-memory.js';
 import type { StageRows } from './stage-clock.js';
 
 export type * from './layer-tasks.js';
+export type * from './measure-tasks.js';
 export type * from './pull-tasks.js';
 export type * from './rootfs-tasks.js';
 
@@ -51,6 +53,11 @@ interface Tasks {
   'write-files': [rootfs.WriteFilesTask, undefined];
   'write-specials': [rootfs.WriteSpecialsTask, rootfs.WriteSpecialsResult];
   'finish-files': [rootfs.FinishFilesTask, undefined];
+
+  'measure-read': [measure.MeasureReadTask, undefined];
+  'measure-decode': [measure.MeasureDecodeTask, measure.MeasureDecodeResult];
+  'measure-hash': [measure.MeasureHashTask, measure.MeasuredWork];
+  'measure-write': [measure.MeasureWriteTask, measure.MeasuredWork];
 }
 
 export type Task = Tasks[keyof Tasks][0];

@@ -263,6 +263,6 @@ function parseSource(reference: string, registries: Registries | undefined): Ima
   return { image: formatReference(remote), name, location: remote, registries };
 }
 
-function isLocal({ location }: ImageSource): boolean {
+export function isLocal({ location }: ImageSource): boolean {
   return 'transport' in location;
 }

@@ -30,7 +30,7 @@ import {
   type PullResult,
 } from './pull-result.js';
 import { PullSession } from './pull-session.js';
-import { noteUse, type ResolvedImage, recordedImage, resolveImage, writeRecord } from './resolve-image.js';
+import { noteUse, type ResolvedImage, recordedImage, resolveSession, writeRecord } from './resolve-image.js';
 import type { Workers } from './workers.js';
 
 /**
@@ -148,21 +148,8 @@ class Pull {
     return this.#resolve();
   }
 
-  async #resolve(): Promise<ResolvedImage> {
-    const { source, settings, progress } = this.#session;
-    const image = await this.#session.resolve((registry) =>
-      resolveImage(registry, { ...source, settings }, this.#paths, this.#warnOnce),
-    );
-    progress.emit({
-      event: 'resolved',
-      image: source.image,
-      digest: image.manifestDigest,
-      ...(image.indexDigest && { indexDigest: image.indexDigest }),
-      platform: image.platform,
-      layers: image.manifest.layers.length,
-      totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
-    });
-    return image;
+  #resolve(): Promise<ResolvedImage> {
+    return resolveSession(this.#session, this.#paths, this.#warnOnce);
   }
 
   async #pullImage(image: ResolvedImage): Promise<PullResult> {

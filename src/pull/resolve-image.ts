@@ -24,7 +24,7 @@ import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';
 import { type ImageLayer, imageLayers } from './layer.js';
 import type { Settings } from './pull-options.js';
-import type { ImageSource } from './pull-session.js';
+import type { ImageSource, PullSession } from './pull-session.js';
 
 type Registry = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
 
@@ -41,6 +41,31 @@ export interface ResolvedImage {
   readonly platform: string;
   /** The platforms of the index, if there is one, without attestations. */
   readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: Digest }>;
+}
+
+/**
+ * Resolves the reference of a session as `resolveImage` does, and reports what it names.
+ * @throws PullError as `PullSession.resolve` and `resolveImage`
+ */
+export async function resolveSession(
+  session: Pick<PullSession, 'source' | 'settings' | 'progress' | 'resolve'>,
+  paths: StorePaths,
+  warn: (message: string) => void,
+): Promise<ResolvedImage> {
+  const { source, settings, progress } = session;
+  const image = await session.resolve((registry) =>
+    resolveImage(registry, { ...source, settings }, paths, warn),
+  );
+  progress.emit({
+    event: 'resolved',
+    image: source.image,
+    digest: image.manifestDigest,
+    ...(image.indexDigest && { indexDigest: image.indexDigest }),
+    platform: image.platform,
+    layers: image.manifest.layers.length,
+    totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+  });
+  return image;
 }
 
 /**

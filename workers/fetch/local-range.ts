@@ -46,7 +46,8 @@ export async function readRange({
     }
     events.requested();
     for (let at = start; at < Math.min(end, file.sizeBytes); ) {
-      const chunk = readBlock(file, at, Math.min(BLOCK_BYTES, end - at));
+      // Fresh memory each time, as the caller hands it on.
+      const chunk = readBlock(file, at, Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES, end - at)));
       at += chunk.length;
       events.received(chunk.length, ENDPOINT);
       await Promise.all([events.limit?.(chunk.length), onBytes(chunk), nextTurn()]);
@@ -58,7 +59,7 @@ export async function readRange({
 }
 
 /** A blob in an open file. */
-interface OpenBlob {
+export interface OpenBlob {
   readonly fd: number;
   /** What messages call the file. */
   readonly path: string;
@@ -67,7 +68,11 @@ interface OpenBlob {
   readonly sizeBytes: number;
 }
 
-function openBlob(url: URL): OpenBlob {
+/**
+ * Opens a blob of a layout on this machine. Close its `fd`.
+ * @throws PullError `blob-not-found` when its file is gone; `store-denied` when it cannot be read
+ */
+export function openBlob(url: URL): OpenBlob {
   const path = fileURLToPath(url);
   const start = url.searchParams.get('start');
   if (start !== null) {
@@ -80,10 +85,13 @@ function openBlob(url: URL): OpenBlob {
   return { fd, path, start: 0, sizeBytes: fstatSync(fd).size };
 }
 
-/** Fresh memory each time, as the caller hands it on. */
-function readBlock({ fd, path, start }: OpenBlob, at: number, lengthBytes: number): Buffer {
-  const block = Buffer.allocUnsafeSlow(lengthBytes);
-  const read = readFrom(path, () => readSync(fd, block, 0, lengthBytes, start + at));
+/**
+ * Reads into `block` from offset `at` of the blob on. Returns the part of it that was read.
+ * @throws PullError `metadata-malformed` at the end of the file; as `openBlob`
+ */
+export function readBlock({ fd, path, start, sizeBytes }: OpenBlob, at: number, block: Buffer): Buffer {
+  const length = Math.min(block.length, sizeBytes - at);
+  const read = readFrom(path, () => readSync(fd, block, 0, length, start + at));
   if (read === 0)
     throw new PullError('metadata-malformed', `${path} became shorter while it was read`, {
       hint: LAYOUT_HINT,

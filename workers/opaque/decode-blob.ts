@@ -204,7 +204,7 @@ function tooLarge(maxTarBytes: number): StreamProblem {
  * Decodes a blob by the format of its first bytes, as other clients do: media types are often
  * wrong.
  */
-class BlobDecoder implements StreamDecoder {
+export class BlobDecoder implements StreamDecoder {
   /** As stated, until the first bytes are known. */
   compression: Compression;
   readonly #out: DecodedQueue;
