@@ -20,6 +20,7 @@ const handlers = {
   'copy-runs': async () => (await import('./check/check-layer.js')).copyRuns,
   'export-layer': async () => (await import('./export/write-tar.js')).exportLayer,
   'write-archive': async () => (await import('./export/write-tar.js')).writeArchive,
+  'load-client': async () => (await import('./fetch/range-client.js')).loadClient,
   'copy-range': async () => (await import('./fetch/copy-range.js')).copyRange,
   'hash-file': async () => (await import('./check/verify-layer.js')).hashFile,
   flatten: async () => (await import('./export/layer-sources.js')).flattenLayers,

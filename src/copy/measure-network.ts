@@ -3,7 +3,8 @@ import type { BlobRange } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
 import { cutBlob, planOpaque } from '../plan/opaque.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
-import { CounterReader } from '../pool/shared-memory.js';
+import { CounterReader, resetRateLimit } from '../pool/shared-memory.js';
+import type { Stages } from '../pool/stages.js';
 import { fromAnyUrl, ignoresRanges, measureBlobs } from '../pull/blob-locations.js';
 import { fetchThreads } from '../pull/budgets.js';
 import { Fetcher } from '../pull/fetcher.js';
@@ -37,8 +38,9 @@ export interface NetworkMeasurement {
   /** GETs of blobs, retries included. */
   readonly requests: number;
   readonly misses: number;
-  /** Of the fetching alone: without start-up, manifests and config. */
+  /** Of the fetching alone, as in `stages.fetch`: without start-up, manifests and config. */
   readonly durationMs: number;
+  readonly stages: Stages;
   /** All bytes received until then, ten times a second: `[milliseconds, bytes]`. */
   readonly timeline: ReadonlyArray<readonly [number, number]>;
 }
@@ -91,12 +93,18 @@ class Run {
       reusesBuffers: true,
     });
     const { context } = await this.#workers;
-    const fetched = await this.#fetch(context, await withSizes(context, layers));
+    const sized = await context.stages.clock.within('metadata', () => withSizes(context, layers));
+    const { timeline, ...fetched } = await this.#fetch(context, sized);
+    const stages = this.#session.stages.result();
+    const durationMs = Math.round(stages.fetch.wallMs);
     return {
       image: this.#session.source.image,
       digest: image.manifestDigest,
       ...fetched,
       misses: this.#session.retries.misses,
+      durationMs,
+      timeline: timeline.last(durationMs),
+      stages,
     };
   }
 
@@ -117,7 +125,7 @@ class Run {
   async #fetch(
     context: PullContext,
     layers: readonly MissingLayer[],
-  ): Promise<Pick<NetworkMeasurement, 'bytes' | 'requests' | 'durationMs' | 'timeline'>> {
+  ): Promise<Pick<NetworkMeasurement, 'bytes' | 'requests'> & { readonly timeline: Timeline }> {
     const blobs = planBlobs(layers, planLimits(context.settings.connections));
     const fetchBytes = sumOfSizes(layers);
     const requests = blobs.reduce((sum, { ranges }) => sum + countOf(ranges()), 0);
@@ -125,27 +133,31 @@ class Run {
     context.emit({ event: 'planned', ...planned });
     const threads = fetchThreads(context.settings.workers, fetchBytes, layers.every(isLikelyOpaque));
     const mayShare = threads === 1 || !layers.some(isLikelyOpaque);
-    const pool = await context.stop.guard(context.startFetchers(threads, mayShare));
+    const pool = await context.startFetchers(threads, mayShare);
+    await Promise.all(Array.from({ length: threads }, () => pool.run({ task: 'load-client' })));
     const fetcher = new Fetcher({ context, startPool: async () => pool, layers: blobs.length });
-    const timeline = new Timeline(this.#session.setup.counters);
+    const { counters, rateLimit } = this.#session.setup;
+    // Otherwise the time until here could be made up for.
+    if (rateLimit !== undefined) resetRateLimit(rateLimit);
+    const timeline = new Timeline(counters);
     try {
       await Promise.all(blobs.map((blob, row) => fetchBlob(context, fetcher, row, blob)));
     } finally {
       timeline.end();
     }
     const { fetchedBytes: bytes, requests: sent } = sumOfFetches(fetcher.figures);
-    return { bytes, requests: sent, durationMs: timeline.durationMs, timeline: timeline.points };
+    return { bytes, requests: sent, timeline };
   }
 }
 
 /** The bytes received since it was made. */
 class Timeline {
-  readonly points: Array<readonly [number, number]> = [];
-  durationMs = 0;
+  readonly #points: Array<readonly [number, number]> = [];
   readonly #received: CounterReader;
   readonly #bytesBefore: number;
   readonly #startedMs = performance.now();
   readonly #timer: NodeJS.Timeout;
+  #endedMs = 0;
 
   constructor(counters: Uint32Array) {
     this.#received = new CounterReader(counters, 'received');
@@ -159,8 +171,16 @@ class Timeline {
   }
 
   #note(): void {
-    this.durationMs = Math.round(performance.now() - this.#startedMs);
-    this.points.push([this.durationMs, this.#received.total() - this.#bytesBefore]);
+    this.#endedMs = performance.now() - this.#startedMs;
+    this.#points.push([this.#endedMs, this.#received.total() - this.#bytesBefore]);
+  }
+
+  /** The points of the last `durationMs`, in milliseconds from their beginning. */
+  last(durationMs: number): Array<readonly [number, number]> {
+    const leadMs = this.#endedMs - durationMs;
+    return this.#points
+      .map(([ms, bytes]) => [Math.round(ms - leadMs), bytes] as const)
+      .filter(([ms]) => ms >= 0);
   }
 }
 

@@ -22,6 +22,7 @@ interface Tasks {
   'measure-blob': [pull.MeasureBlobTask, pull.MeasureBlobResult];
   'fetch-span': [pull.FetchSpanTask, pull.FetchSpanResult];
   'write-inline': [pull.WriteInlineTask, pull.PackRun];
+  'load-client': [pull.LoadClientTask, undefined];
   'copy-range': [pull.CopyRangeTask, pull.CopyRangeResult];
   'hash-file': [pull.HashFileTask, pull.HashFileResult];
   'name-content': [pull.NameContentTask, string];

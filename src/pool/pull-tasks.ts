@@ -203,6 +203,11 @@ export interface WriteInlineTask {
   readonly ranges: Float64Array;
 }
 
+/** Loads what a thread needs to fetch ranges, which it otherwise does before its first one. */
+export interface LoadClientTask {
+  readonly task: 'load-client';
+}
+
 /** The file for the ranges of a blob. */
 export interface BlobFile {
   readonly file: OwnFile;

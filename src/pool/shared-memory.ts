@@ -155,8 +155,14 @@ const BURST_NS = 1_000_000_000n;
 /** Returns a limit from which nothing has been drawn. */
 export function createRateLimit(bytesPerSecond: number, nowNs = process.hrtime.bigint()): RateLimit {
   const paidUntil = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
-  paidUntil[0] = nowNs;
-  return { bytesPerSecond, paidUntil };
+  const limit = { bytesPerSecond, paidUntil };
+  resetRateLimit(limit, nowNs);
+  return limit;
+}
+
+/** Forgets what was drawn, and the unused time before. */
+export function resetRateLimit({ paidUntil }: RateLimit, nowNs = process.hrtime.bigint()): void {
+  Atomics.store(paidUntil, 0, nowNs);
 }
 
 /**

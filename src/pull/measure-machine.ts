@@ -4,6 +4,7 @@ import { nearestExisting } from '../files/guarded-directory.js';
 import { asOutOfResources } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { MeasuredBlob, MeasuredWork, Results, Task } from '../pool/messages.js';
+import { StageRecorder } from '../pool/stages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { openStoreToRead } from '../store/paths.js';
 import { imageLayers } from './layer.js';
@@ -30,7 +31,7 @@ export interface PartMeasurement {
   readonly threads: number;
   readonly bytes: number;
   readonly wallMs: number;
-  /** CPU time of the process meanwhile, in all its threads. */
+  /** CPU time of the process meanwhile, with its threads and programs. */
   readonly cpuMs: number;
 }
 
@@ -180,14 +181,14 @@ async function oneAndAll<T extends WorkTask>(
 }
 
 async function measure<T extends WorkTask>(pool: WorkerPool, threads: number, task: T): Promise<Measured<T>> {
-  const before = process.cpuUsage();
+  const recorder = new StageRecorder();
   const results = await Promise.all(Array.from({ length: threads }, () => pool.run(task)));
-  const { user, system } = process.cpuUsage(before);
+  const { cpuSeconds } = recorder.result();
   const works: readonly MeasuredWork[] = results;
   const endedMs = Math.max(...works.map((work) => work.endedMs));
   const wallMs = endedMs - Math.min(...works.map(({ startedMs }) => startedMs));
   const bytes = works.reduce((sum, work) => sum + work.bytes, 0);
-  return { results, figures: { threads, bytes, wallMs, cpuMs: (user + system) / 1000 } };
+  return { results, figures: { threads, bytes, wallMs, cpuMs: cpuSeconds * 1000 } };
 }
 
 function figuresOf({ one, all }: { one: Measured<WorkTask>; all: Measured<WorkTask> }): PartMeasurements {

@@ -79,7 +79,8 @@ test('every byte of every layer is received once and counted, and nothing is wri
     assertAskedOnce(asks);
     assert.equal(askedBytes(asks), layerBytes(image));
     assert.ok(asks.every(({ start, end }) => end! - start! <= 1.5 * 8 * MIB));
-    const { bytes, requests, misses, durationMs, timeline } = result;
+    const { bytes, requests, misses, durationMs, timeline, stages } = result;
+    assert.deepEqual([stages.fetch.bytes, stages.decode.bytes, stages.write.bytes], [bytes, 0, 0]);
     assert.deepEqual([bytes, misses], [layerBytes(image), 0]);
     assert.equal(requests, layerAsks(registry).length);
     assert.deepEqual(timeline.at(-1), [durationMs, bytes]);

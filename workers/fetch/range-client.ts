@@ -29,6 +29,11 @@ export function rangeClient(): Promise<Loaded> {
   return loaded;
 }
 
+export async function loadClient(): Promise<undefined> {
+  await rangeClient();
+  return undefined;
+}
+
 async function loadHttp(): Promise<Loaded> {
   const [{ fetchRange }, { createRangeClient }] = await Promise.all([
     import('../../src/registry/range.js'),
