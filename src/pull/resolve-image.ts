@@ -75,7 +75,7 @@ export async function resolveSession(
  * request reads its digest first.
  * @throws PullError as `RegistrySession`, `parseManifest`, `parseConfig` and `chooseManifest`
  */
-export async function resolveImage(
+async function resolveImage(
   registry: Registry,
   source: Pick<ImageSource, 'name' | 'image'> & { readonly settings: Settings },
   paths: StorePaths,
