@@ -1,6 +1,7 @@
 import { asOutOfResources } from '../src/files/storage-error.js';
 import { toFailure } from '../src/format/error.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
+import { threadClock } from '../src/pool/stage-clock.js';
 
 /**
  * Loads each task when it is first needed: a thread that only hashes never loads an HTTP client.
@@ -42,12 +43,45 @@ const handlers = {
   'name-content': async () => (await import('./metadata/look-up.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 
+/**
+ * Tasks that belong to one stage as a whole, less what their code adds to other stages. Those that
+ * write are tasks of exports, whose threads run one task at a time.
+ */
+const STAGES: Partial<Record<Task['task'], 'metadata' | 'write'>> = {
+  'measure-blob': 'metadata',
+  'read-metadata': 'metadata',
+  'look-up': 'metadata',
+  'list-cached': 'metadata',
+  flatten: 'metadata',
+  'follow-layers': 'metadata',
+  'find-cover': 'metadata',
+  'pick-tree': 'metadata',
+  'export-layer': 'write',
+  'write-archive': 'write',
+  'unpack-files': 'write',
+  'keep-files': 'write',
+  'write-tar': 'write',
+  'make-directories': 'write',
+  'write-files': 'write',
+  'write-specials': 'write',
+  'finish-files': 'write',
+};
+
 /** Runs one task. Its error becomes data. */
 export async function runTask(task: Task): Promise<Outcome<Results[Task['task']]>> {
   try {
     const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;
-    return { ok: true, value: await handler(task) };
+    return { ok: true, value: await inStage(STAGES[task.task], () => handler(task)) };
   } catch (error) {
     return { ok: false, failure: toFailure(asOutOfResources(error)) };
   }
+}
+
+async function inStage<T>(stage: 'metadata' | 'write' | undefined, run: () => Promise<T>): Promise<T> {
+  if (stage === undefined) return run();
+  if (stage === 'metadata') return threadClock.within(stage, run);
+  const started = threadClock.start();
+  const result = await run();
+  threadClock.end(stage, started, 0);
+  return result;
 }

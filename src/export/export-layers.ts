@@ -183,7 +183,10 @@ async function writeFile(run: ExportRun, file: OpenFile, documents: readonly Doc
   await requireSpace(dirname(path), plan.sizeBytes);
   wrapFsError(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
   const contents = documents.map(({ bytes }) => bytes);
-  for (const [bytes, offset] of archiveParts(plan, contents)) writeFully(fd, path, bytes, offset);
+  for (const [bytes, offset] of archiveParts(plan, contents)) {
+    writeFully(fd, path, bytes, offset);
+    run.stages.clock.addBytes('write', bytes.length);
+  }
   await Promise.all(
     each.map((layer, row) =>
       writeLayer(run, layer, file, plan.members[documents.length + row]!.contentStart),

@@ -51,7 +51,7 @@ export function createStageRows(threads: number): StageRows {
  */
 export class StageClock {
   #row: Float64Array = new Float64Array(ROW_LENGTH);
-  /** Time that was added to stages as synchronous work. */
+  /** Time of this thread that `end` and `endWait` have added to stages. */
   #accountedMs = 0;
   /** How many times each stage is open or entered, and since when. */
   readonly #depth: Record<StageName, number> = eachStage(() => 0);
@@ -79,15 +79,24 @@ export class StageClock {
     return performance.now() - this.#accountedMs;
   }
 
-  /** Adds the time since `start`, which returned `started`, and bytes. */
+  /** Adds the time since `start`, which returned `started`, as work, and bytes. */
   end(stage: StageName, started: number, bytes: number): void {
+    this.#row[BASES[stage] + BYTES]! += bytes;
+    this.#add(stage, WORK, started);
+  }
+
+  /** Adds the time since `start`, which returned `started`, as waiting. */
+  endWait(stage: StageName, started: number): void {
+    this.#add(stage, WAIT, started);
+  }
+
+  #add(stage: StageName, field: number, started: number): void {
     const nowMs = performance.now();
-    const workMs = nowMs - this.#accountedMs - started;
-    this.#accountedMs += workMs;
+    const ms = nowMs - this.#accountedMs - started;
+    this.#accountedMs += ms;
     const base = BASES[stage];
-    this.#row[base + BYTES]! += bytes;
-    this.#row[base + WORK]! += workMs;
-    this.#mark(base, nowMs - workMs, nowMs);
+    this.#row[base + field]! += ms;
+    this.#mark(base, nowMs - ms, nowMs);
   }
 
   addBytes(stage: StageName, bytes: number): void {

@@ -157,8 +157,9 @@ class Pull {
     this.#follower?.begin(image.config.diffIds);
     const missing = () => this.#missing(imageLayers(image, this.#paths));
     const figures = await this.#pullMissing(missing);
-    await this.#session.stages.clock.during('sync', 'wait', () =>
-      retryIfFullAsync(this.#follower, () => writeRecord(this.#paths, source.image, settings, image)),
+    const sync = (write: () => Promise<void>) => this.#session.stages.clock.during('sync', 'wait', write);
+    await retryIfFullAsync(this.#follower, () =>
+      writeRecord(this.#paths, source.image, settings, image, sync),
     );
     const all = new Map([...this.#pulled, ...figures]);
     return this.#result(image, imageLayers(image, this.#paths), all);

@@ -252,6 +252,7 @@ export async function writeRecord(
   reference: string,
   settings: Settings,
   image: ResolvedImage,
+  sync = (write: () => Promise<void>) => write(),
 ): Promise<void> {
   const { manifest, config, manifestDigest, indexDigest } = image;
   for (const diffId of config.diffIds) {
@@ -277,5 +278,5 @@ export async function writeRecord(
     createdMs: same ? known.createdMs : now,
     lastUsedMs: now,
   };
-  await writeImageRecord(paths, record);
+  await sync(() => writeImageRecord(paths, record));
 }

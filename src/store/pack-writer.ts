@@ -5,6 +5,7 @@ import { withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
+import { threadClock } from '../pool/stage-clock.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './pack-index.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
@@ -100,12 +101,14 @@ export class PackWriter {
    * @throws PullError `store-full`, `store-denied` or `store-broken`
    */
   writePiece(region: Region, piece: PieceToWrite): void {
+    const started = threadClock.start();
     const { bytes, contents } = piece;
     const records = this.#recordsOf(contents.count + 1);
     encodePiece(records, 0, { ...piece, lengthBytes: bytes.length, crc32: crcOf(bytes) });
     encodeContents(records, 1, contents, { start: region.start, end: piece.packOffset + bytes.length });
     this.#write(region, bytes, piece.packOffset);
     this.writeRecords(region, records);
+    threadClock.end('write', started, bytes.length);
   }
 
   /**
@@ -114,7 +117,9 @@ export class PackWriter {
    * @throws PullError as `writePiece`
    */
   writeUnindexed(region: Region, bytes: Uint8Array, packOffset: number): void {
+    const started = threadClock.start();
     this.#write(region, bytes, packOffset);
+    threadClock.end('write', started, bytes.length);
   }
 
   /**
@@ -125,9 +130,11 @@ export class PackWriter {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
       throw new RangeError('a piece lies outside its region');
+    const started = threadClock.start();
     const records = this.#recordsOf(1);
     encodePiece(records, 0, { ...piece, raw: true, blobLength: lengthBytes, tarStart: 0 });
     this.writeRecords(region, records);
+    threadClock.end('write', started, 0);
   }
 
   /**
@@ -136,9 +143,11 @@ export class PackWriter {
    */
   recordContents(region: Region, contents: ContentRows): void {
     if (contents.count === 0) return;
+    const started = threadClock.start();
     const records = this.#recordsOf(contents.count);
     encodeContents(records, 0, contents, region);
     this.writeRecords(region, records);
+    threadClock.end('write', started, 0);
   }
 
   /**

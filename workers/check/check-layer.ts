@@ -10,6 +10,7 @@ import type {
   CopyRunsResult,
   CopyRunsTask,
 } from '../../src/pool/messages.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { copyRuns as copyInStore } from '../../src/store/copy-runs.js';
 import { findCorruption, type TarPart } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
@@ -56,12 +57,15 @@ async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | 
   const hash = createHash('sha256');
   let changed = false;
   let block = 0;
+  let started = threadClock.start();
   try {
     for (const bytes of reader.blocks(extents, BLOCK_BYTES)) {
       hash.update(bytes);
       if (agrees?.(block, bytes) === false) changed = true;
+      threadClock.end('hash', started, bytes.length);
       block += 1;
       if (block % BLOCKS_A_TURN === 0) await nextTurn();
+      started = threadClock.start();
     }
   } catch (error) {
     if (error instanceof MissingBytes) return { digest: undefined, changed };

@@ -3,6 +3,7 @@ import { DIGEST_BYTES, digestBytes } from '../../src/format/digest.js';
 import type { LayerTable } from '../../src/format/layer-table.js';
 import { copyTarBytes } from '../../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { markCorrupt } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { hasDigest, MissingBytes, PackReader } from '../../src/store/pack-reader.js';
@@ -65,6 +66,7 @@ async function wrongContents(
   const contents: number[] = [];
   const chunks: number[] = [];
   let turnBytes = 0;
+  let started = threadClock.start();
   for (const unit = new UnitCursor(table, 0, table.tarBytes); !unit.done; unit.advance()) {
     const { content, tarStart, tarEnd, digests, digestRow } = unit;
     const expected = digests.subarray(digestRow * DIGEST_BYTES, (digestRow + 1) * DIGEST_BYTES);
@@ -74,9 +76,12 @@ async function wrongContents(
     }
     turnBytes += tarEnd - tarStart;
     if (turnBytes < BYTES_A_TURN) continue;
+    threadClock.end('hash', started, turnBytes);
     turnBytes = 0;
     await nextTurn();
+    started = threadClock.start();
   }
+  threadClock.end('hash', started, turnBytes);
   return { contents, chunks };
 }
 

@@ -14,6 +14,7 @@ import type {
   VerifyLayerTask,
 } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths, portMessages, setup, writeRun } from '../context.js';
@@ -33,13 +34,16 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
   try {
     for await (const rows of portMessages<ExtentRows>(task.port)) {
       let blocks = 0;
+      let started = threadClock.start();
       for (const block of reader.blocks(ExtentList.fromRows(rows))) {
         hash.update(block);
         tagger?.add(block);
         lengthBytes += block.length;
         count(setup.counters, 'verified', block.length);
+        threadClock.end('hash', started, block.length);
         blocks += 1;
         if (blocks % BLOCKS_A_TURN === 0) await nextTurn();
+        started = threadClock.start();
       }
     }
   } catch (error) {
@@ -81,12 +85,14 @@ export async function hashFile({ path, file, position, port }: HashFileTask): Pr
   try {
     for await (const end of portMessages<number>(port)) {
       while (at < position + end) {
+        const started = threadClock.start();
         const length = Math.min(BLOCK_BYTES, position + end - at);
         const read = wrapFsError(`read ${path}`, () => readSync(fd, block, 0, length, at));
         if (read === 0) throw new PullError('store-broken', `${path} ends before its time`);
         hash.update(block.subarray(0, read));
         at += read;
         count(setup.counters, 'verified', read);
+        threadClock.end('hash', started, read);
         await nextTurn();
       }
     }

@@ -20,6 +20,7 @@ import type {
   IncomingBytes,
   TreeRows,
 } from '../../src/pool/messages.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
@@ -114,7 +115,9 @@ class IncomingLayers {
       const sent = Atomics.load(this.#sent, 0);
       const received = receiveMessageOnPort(this.#port) as { readonly message: IncomingBytes } | undefined;
       if (received === undefined) {
+        const started = threadClock.start();
         Atomics.wait(this.#sent, 0, sent);
+        threadClock.endWait('metadata', started);
         continue;
       }
       const { layer, bytes } = received.message;

@@ -38,6 +38,7 @@ import type {
   WriteFilesTask,
 } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
@@ -132,6 +133,7 @@ async function writeContent(
       at += part.length;
       from += part.length;
       count(setup.counters, 'written', part.length);
+      threadClock.addBytes('write', part.length);
       turnBytes += part.length + RUN_BYTES;
       if (turnBytes < BYTES_A_TURN) continue;
       turnBytes = 0;

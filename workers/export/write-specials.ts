@@ -27,6 +27,7 @@ import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { TreeDirectories } from './tree-directories.js';
@@ -237,6 +238,7 @@ function* tarOf(
       );
       done += part.length;
       count(setup.counters, 'written', part.length);
+      threadClock.addBytes('write', part.length);
       // Copied, as the stream keeps it until tar has read it.
       yield Buffer.from(part);
     }

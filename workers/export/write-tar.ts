@@ -22,6 +22,7 @@ import type {
   WriteTarTask,
 } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { PackedParts, paths, setup } from '../context.js';
@@ -109,6 +110,7 @@ export async function exportLayer({ file, position, extents }: ExportLayerTask):
   let at = position;
   const digest = await hashBlocks(ExtentList.fromRows(extents), (block) => {
     writeFully(file.fd, file.path, block, at);
+    threadClock.addBytes('write', block.length);
     at += block.length;
     count(setup.counters, 'written', block.length);
     return nextTurn();
@@ -147,7 +149,9 @@ async function hashBlocks(extents: ExtentList, use: (block: Buffer) => Promise<v
   const reader = new PackReader(paths);
   try {
     for (const block of reader.blocks(extents)) {
+      const started = threadClock.start();
       hash.update(block);
+      threadClock.end('hash', started, block.length);
       await use(block);
     }
   } finally {
@@ -220,13 +224,17 @@ class TarOutput {
 
   async #write(bytes: Uint8Array, done: number): Promise<number> {
     try {
-      return writeSync(this.#fd, bytes, done, bytes.length - done);
+      const written = writeSync(this.#fd, bytes, done, bytes.length - done);
+      threadClock.addBytes('write', written);
+      return written;
     } catch (error) {
       const code = systemCode(error);
       if (code === 'EPIPE') throw new Closed();
       if (code !== 'EAGAIN') throw storageError(error, `write to ${this.#path}`);
     }
+    const started = threadClock.start();
     await sleep(FULL_PIPE_MS);
+    threadClock.endWait('write', started);
     return 0;
   }
 }

@@ -8,6 +8,7 @@ import type { ContentRows } from '../../src/store/pack-writer.js';
 /** The contents of a piece, up to the first error in it. */
 export interface CheckedPiece {
   readonly contents: ContentRows;
+  readonly hashedBytes: number;
   readonly wrong?: WrongBytes;
 }
 
@@ -35,6 +36,7 @@ export class ContentChecker implements SpanChecker {
   readonly #unit: UnitCursor;
   readonly #computes: boolean;
   readonly #hash = new RunningHash();
+  #hashedBytes = 0;
 
   constructor(task: FetchSpanTask) {
     this.#unit = new UnitCursor(task.table, task.tarStart, task.tarEnd);
@@ -46,18 +48,22 @@ export class ContentChecker implements SpanChecker {
     const shift = packOffset - tarStart;
     const unit = this.#unit;
     const contents = new ContentList(!this.#computes);
+    this.#hashedBytes = 0;
     while (!unit.done && unit.tarStart < tarEnd) {
       const at = unit.digestRow * DIGEST_BYTES;
       const expected = unit.digests.subarray(at, at + DIGEST_BYTES);
       if (this.#computes) {
         const actual = this.#digest(bytes, tarStart, tarEnd);
         if (actual === undefined) break;
-        if (!actual.equals(expected)) return { contents: contents.rows(), wrong: wrongUnit(unit, actual) };
+        if (!actual.equals(expected)) {
+          const hashedBytes = this.#hashedBytes;
+          return { contents: contents.rows(), hashedBytes, wrong: wrongUnit(unit, actual) };
+        }
       } else if (unit.tarEnd > tarEnd) break;
       contents.add(expected, unit.tarStart + shift, unit.tarEnd - unit.tarStart);
       unit.advance();
     }
-    return { contents: contents.rows() };
+    return { contents: contents.rows(), hashedBytes: this.#hashedBytes };
   }
 
   /** `SpanReceiver` has compared the length of each piece with the table. */
@@ -70,6 +76,7 @@ export class ContentChecker implements SpanChecker {
     const unit = this.#unit;
     const from = Math.max(unit.tarStart - tarStart, 0);
     const part = bytes.subarray(from, Math.min(unit.tarEnd, tarEnd) - tarStart);
+    this.#hashedBytes += part.length;
     return this.#hash.add(part, unit.tarEnd <= tarEnd);
   }
 }

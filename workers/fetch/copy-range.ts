@@ -4,6 +4,7 @@ import { openOwnFile } from '../../src/files/guarded-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { BlobFile, CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { unwatch, watch } from '../context.js';
 import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
@@ -60,8 +61,16 @@ function openSink({ file, position, journal }: BlobFile): Sink {
     begin(blobStart) {
       const base = position + blobStart;
       const writer = new CheckpointedWriter({
-        write: (chunk, at) => writeFully(fd, path, chunk, base + at),
-        note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
+        write(chunk, at) {
+          const started = threadClock.start();
+          writeFully(fd, path, chunk, base + at);
+          threadClock.end('write', started, chunk.length);
+        },
+        note(from, to) {
+          const started = threadClock.start();
+          noteRange(journal, { start: base + from, end: base + to });
+          threadClock.end('write', started, 0);
+        },
       });
       writers.push(writer);
       watch(writer);

@@ -5,6 +5,7 @@ import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
 import type { FetchSpanResult, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { markBad } from '../../src/store/pack-files.js';
 import type { ContentRows, Region } from '../../src/store/pack-writer.js';
 import { packWriter, paths, setup } from '../context.js';
@@ -180,7 +181,10 @@ export class SpanReceiver {
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
     try {
-      this.#checkAndWrite(this.#decode(this.#buffer.subarray(0, bytes), maxBytes), blobStart, bytes);
+      const started = threadClock.start();
+      const decoded = this.#decode(this.#buffer.subarray(0, bytes), maxBytes);
+      threadClock.end('decode', started, decoded.length);
+      this.#checkAndWrite(decoded, blobStart, bytes);
     } catch (error) {
       throw this.#asWrong(error, blobStart);
     }
@@ -203,7 +207,13 @@ export class SpanReceiver {
     const split = table.layout === 'tar-split';
     if (split) this.#checkLength(bytes.length, blobStart, blobStart + blobLength);
     else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
-    const { contents, wrong } = this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
+    const started = threadClock.start();
+    const { contents, hashedBytes, wrong } = this.#checker.check(
+      bytes,
+      this.#tarAt,
+      this.#packAt(this.#tarAt),
+    );
+    if (hashedBytes > 0) threadClock.end('hash', started, hashedBytes);
     if (wrong === undefined) this.#write(bytes, blobStart, blobLength, contents);
     else if (split) this.#keepGoodPart(bytes, blobStart, contents, wrong);
     else this.#dropAll(wrong);

@@ -24,6 +24,8 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
   /** Its chunk, or -1 if it has no chunk rows. */
   #chunk = -1;
   readonly #hash = new RunningHash();
+  /** Bytes hashed of the piece that is checked. */
+  #hashedBytes = 0;
   /** The pack offset of the unit (content or chunk) being read. */
   #unitStart = -1;
   /**
@@ -63,6 +65,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     this.#piece = bytes;
     this.#packOffset = packOffset;
     this.#proven = new ContentList();
+    this.#hashedBytes = 0;
     this.#walker.walk(bytes, this);
     return this.#checked();
   }
@@ -113,6 +116,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
         if (this.#content !== undefined && this.#done === 0) this.#content.packStart = this.#unitStart;
       }
       this.#content?.hash.update(bytes);
+      this.#hashedBytes += this.#content === undefined ? bytes.length : 2 * bytes.length;
       const digest = this.#hash.add(bytes, this.#done + bytes.length === end);
       this.#done += bytes.length;
       at += bytes.length;
@@ -168,9 +172,10 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
   /** An error makes the full span wrong: the blob offset of its bytes is unknown. */
   #checked(): CheckedPiece {
     const contents = this.#proven.rows();
-    if (this.#problem === undefined) return { contents };
+    const hashedBytes = this.#hashedBytes;
+    if (this.#problem === undefined) return { contents, hashedBytes };
     const { blobStart, tarStart } = this.#task;
-    return { contents, wrong: { ...this.#problem, content: this.#row, blobStart, tarStart } };
+    return { contents, hashedBytes, wrong: { ...this.#problem, content: this.#row, blobStart, tarStart } };
   }
 }
 

@@ -10,6 +10,7 @@ import {
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/metadata-position.js';
 import type { DecodeBlobResult, DecodeBlobTask, StreamFault } from '../../src/pool/messages.js';
 import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths, portMessages, setup } from '../context.js';
@@ -65,12 +66,17 @@ async function hashAndDecode(
     for await (const rows of portMessages<ExtentRows>(task.port)) {
       const extents = ExtentList.fromRows(rows);
       raw.append(extents);
+      let started = threadClock.start();
       for (const block of reader.blocks(extents)) {
+        threadClock.end('hash', started, 0);
         const room = stream.write(block);
+        started = threadClock.start();
         hash.update(block);
+        threadClock.end('hash', started, block.length);
         await room;
         blocks += 1;
         if (blocks % BLOCKS_A_TURN === 0) await nextTurn();
+        started = threadClock.start();
       }
     }
   } catch (error) {
@@ -162,6 +168,7 @@ class Stream {
     try {
       this.#tarBytes += bytes.length;
       this.#acquireRoom();
+      if (this.compression !== 'tar') threadClock.addBytes('decode', bytes.length);
       this.#writer.write(bytes);
     } catch (error) {
       this.#refusal ??= { error };

@@ -2,6 +2,7 @@ import { createHash, type Hash, hash } from 'node:crypto';
 import { PullError } from '../../src/format/error.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
 import { count } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import {
   type CachedContentRows,
   CachedContents,
@@ -100,12 +101,14 @@ export class OpaqueWriter {
   }
 
   #walk(bytes: Buffer): void {
+    const started = threadClock.start();
     try {
       this.#walker?.walk(bytes, this.#contents);
     } catch (error) {
       if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
       this.#walker = undefined;
     }
+    threadClock.end('hash', started, this.#contents.takeHashedBytes());
   }
 }
 
@@ -133,6 +136,7 @@ class StreamContents implements TarSink {
   #sizeBytes = 0;
   #packOffset = 0;
   #running: Hash | undefined;
+  #hashedBytes = 0;
   #digest: Buffer = Buffer.alloc(0);
   /** Whether its bytes may be cached. */
   #mayShare = false;
@@ -166,6 +170,13 @@ class StreamContents implements TarSink {
     return rows;
   }
 
+  /** Returns the number of bytes hashed since the last call. */
+  takeHashedBytes(): number {
+    const bytes = this.#hashedBytes;
+    this.#hashedBytes = 0;
+    return bytes;
+  }
+
   begin(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
     this.#mayShare = this.#shared < MAX_SHARED && this.#cached.takes(sizeBytes);
@@ -178,6 +189,7 @@ class StreamContents implements TarSink {
       this.#start = at;
       this.#packOffset = this.#pack.packOffsetOf(at);
     }
+    this.#hashedBytes += part.length;
     if (part.length === this.#sizeBytes) this.#digest = hash('sha256', part, 'buffer');
     else {
       this.#running ??= createHash('sha256');

@@ -1,5 +1,6 @@
 import type { Readable, Transform } from 'node:stream';
 import type { StreamFault } from '../../src/pool/messages.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 
 /** Decodes the blob of an opaque layer. Decoded bytes go to a `DecodedQueue`. */
 export interface StreamDecoder {
@@ -187,7 +188,7 @@ export class ZlibStream {
    */
   feed(bytes: Buffer): Promise<number> {
     const before = this.consumedBytes;
-    return this.#attempt((resolve) =>
+    return this.#decode((resolve) =>
       this.#stream.write(bytes, (error) => {
         if (error == null) resolve(this.consumedBytes - before);
       }),
@@ -196,7 +197,7 @@ export class ZlibStream {
 
   /** Ends the input. Rejects with zlib's error if the data are incomplete. */
   finish(): Promise<void> {
-    return this.#attempt((resolve) => {
+    return this.#decode((resolve) => {
       this.#stream.once('end', resolve);
       this.#stream.end();
     });
@@ -208,11 +209,13 @@ export class ZlibStream {
     this.#reject?.(new Error('it was closed'));
   }
 
-  #attempt<T>(start: (resolve: (value: T) => void) => void): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#reject = reject;
-      if (this.#failure === undefined) start(resolve);
-      else reject(this.#failure);
-    });
+  #decode<T>(start: (resolve: (value: T) => void) => void): Promise<T> {
+    const attempt = () =>
+      new Promise<T>((resolve, reject) => {
+        this.#reject = reject;
+        if (this.#failure === undefined) start(resolve);
+        else reject(this.#failure);
+      });
+    return threadClock.during('decode', 'work', attempt);
   }
 }

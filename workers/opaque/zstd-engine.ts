@@ -7,6 +7,7 @@ import * as zlib from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { Decompress } from 'fzstd';
 import { PullError } from '../../src/format/error.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { type DecodedQueue, ZLIB_CHUNK_BYTES, ZlibStream } from './stream-decoder.js';
 
 /**
@@ -27,7 +28,7 @@ export async function decodeFrames(frames: Buffer): Promise<Buffer> {
   if (running < CALLS_AT_A_TIME) running += 1;
   else await new Promise<void>((start) => waiting.push(start));
   try {
-    return await decompress(frames);
+    return await threadClock.during('decode', 'work', () => decompress(frames));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the compressed data cannot be decoded (${reason})`);
@@ -171,15 +172,14 @@ export class ProgramFrame implements FrameDecoder {
   }
 
   async feed(bytes: Buffer): Promise<void> {
-    const written = new Promise<boolean>((resolve) =>
-      this.#child.stdin.write(bytes, (error) => resolve(error == null)),
-    );
-    if (!(await written)) await this.#exit();
+    const write = () =>
+      new Promise<boolean>((resolve) => this.#child.stdin.write(bytes, (error) => resolve(error == null)));
+    if (!(await threadClock.during('decode', 'work', write))) await this.#exit();
   }
 
   async finish(): Promise<void> {
     this.#child.stdin.end();
-    await this.#exit();
+    await threadClock.during('decode', 'work', () => this.#exit());
     this.#decoded.flush();
   }
 
@@ -267,7 +267,9 @@ export class ScriptFrame implements FrameDecoder {
   async feed(bytes: Buffer): Promise<void> {
     const copy = new Uint8Array(bytes); // fzstd keeps the start of an incomplete block
     for (let at = 0; at < copy.length; at += CALL_BYTES) {
+      const started = threadClock.start();
       this.#decompress.push(copy.subarray(at, at + CALL_BYTES));
+      threadClock.end('decode', started, 0);
       const { movedBytes, decodedBytes } = this.#work;
       if (movedBytes > FREE_MOVED_BYTES + decodedBytes * MAX_MOVED_RATIO) {
         throw new PullError(
