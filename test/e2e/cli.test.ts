@@ -20,7 +20,7 @@ const V2 = 'sha256:3e4bbbeae6986e3a701e5f8457b7dc2e3b6f3b1d4bcc230af3fa5cad6e381
 
 /** The fields that a result and each of its layers have, in order of the alphabet. */
 const RESULT_KEYS =
-  'digest durationMs fetchedBytes image misses platform requests resumedBytes reusedBytes store verified';
+  'digest durationMs fetchedBytes image misses platform requests resumedBytes reusedBytes stages store verified';
 const LAYER_KEYS =
   'diffId digest fetchedBytes format mediaType metadataBytes requests resumedBytes reusedBytes sizeBytes tarBytes';
 

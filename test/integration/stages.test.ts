@@ -124,12 +124,13 @@ test('the bytes of each stage are those of the image, in every format', async (t
   }
 });
 
-test('a pull that is limited waits for bytes most of the time', async (t) => {
-  const { image } = await sandboxWith(t, 'zstd:chunked');
-  const limitRate = 5e6;
+test('a pull from a slow registry waits for bytes most of the time', async (t) => {
+  const { layout } = await sandboxWith(t, 'zstd:chunked');
+  const { host } = await startSandbox(t, { layout, rateBytes: 5e6 });
+  const limitRate = 1e9;
   const options: PullOptions = { store: temporaryDirectory(t), workers: 1, limitRate };
-  const { stages } = await measured(() => pullImage(image('zstd:chunked'), options));
-  assert.equal(stages.limitRate, limitRate);
+  const { stages } = await measured(() => pullImage(`${host}/x:${refOf('zstd:chunked')}`, options));
+  assert.deepEqual([stages.limitRate, stages.threads], [limitRate, 1]);
   assert.ok(stages.fetch.waitMs > stages.fetch.wallMs / 2, JSON.stringify(stages.fetch));
 });
 
