@@ -10,3 +10,4 @@ export type {
   PathSelection,
   PullResult,
 } from '../pull/pull-result.js';
+export { listTags, type TagListing, type TagOptions } from '../pull/tags.js';

@@ -1,5 +1,6 @@
 import { COMMAND_WORDS, COMMANDS, type CommandSpec, findCommand, findOption, usageOf } from './commands.js';
 import { UsageError } from './failure.js';
+import { FOREIGN_VERBS, IMAGES_NEAR_COMMANDS } from './foreign-verbs.js';
 import { formatList } from './format-text.js';
 import { isFlag, type OptionSpec } from './options.js';
 
@@ -106,22 +107,26 @@ export function valueMissing({ name, placeholder }: OptionSpec): UsageError {
 
 /** `expotr` is two edits from `export`; more would refuse names of images. */
 const COMMAND_EDITS = 2;
+/** Two edits make half of a word of four letters: `nats` is two from `tags`. */
+const SHORT_COMMAND_LENGTH = 4;
 /** `--paltfrom` is four edits from `--platform`, but beyond three most guesses are wrong. */
 const OPTION_EDITS = 3;
 /** Longer words are no misspelled names, and need no table of distances. */
 const MAX_LENGTH = 40;
 
 /**
- * Refuses a first word that is nearly the name of a command, lest it be pulled as an image. yargs
- * suggests no command where there is a default one.
+ * Refuses a first word that is a verb of another tool or nearly the name of a command, lest it be
+ * pulled as an image. yargs suggests no command where there is a default one.
  * @throws UsageError
  */
 function refuseMisspelledCommand(word: string | undefined): void {
   // A reference that says more than a short name is meant as one.
-  if (word === undefined || /[/:@.]/.test(word)) return;
-  const command = nearest(word.toLowerCase(), COMMAND_WORDS, COMMAND_EDITS);
-  if (command === undefined) return;
+  if (word === undefined || /[/:@.]/.test(word) || IMAGES_NEAR_COMMANDS.has(word)) return;
   const insist = `to pull an image of that name: zpull pull ${word}`;
+  const other = FOREIGN_VERBS.get(word);
+  if (other !== undefined) throw new UsageError(`there is no command "${word}"`, `${other}; ${insist}`);
+  const command = nearestCommand(word.toLowerCase());
+  if (command === undefined) return;
   if (command !== word) {
     throw new UsageError(`"${word}" is no command; did you mean "${command}"?`, insist);
   }
@@ -129,6 +134,19 @@ function refuseMisspelledCommand(word: string | undefined): void {
     throw new UsageError(`the command "${word}" comes after --`, `write --, if at all, after it; ${insist}`);
   }
   throw new UsageError(`this version has no command "${word}"`, `zpull --help lists the commands; ${insist}`);
+}
+
+function nearestCommand(word: string): string | undefined {
+  const [short, long] = [COMMAND_WORDS.filter(isShort), COMMAND_WORDS.filter((name) => !isShort(name))];
+  // `cp` is no image.
+  return (
+    nearest(word, short, word.length < SHORT_COMMAND_LENGTH ? COMMAND_EDITS : 1) ??
+    nearest(word, long, COMMAND_EDITS)
+  );
+}
+
+function isShort(name: string): boolean {
+  return name.length <= SHORT_COMMAND_LENGTH;
 }
 
 /**

@@ -8,13 +8,24 @@ import {
   PATH_OPTIONS,
   PULL_OPTIONS,
   QUIET,
+  REGISTRY_OPTIONS,
   SERVE_OPTIONS,
   STORE_OPTIONS,
 } from './options.js';
 
 /** A command as it is parsed and described. */
 export interface CommandSpec {
-  readonly name: 'pull' | 'plan' | 'inspect' | 'export' | 'copy' | 'store' | 'serve' | 'demo' | 'completion';
+  readonly name:
+    | 'pull'
+    | 'plan'
+    | 'inspect'
+    | 'export'
+    | 'copy'
+    | 'tags'
+    | 'store'
+    | 'serve'
+    | 'demo'
+    | 'completion';
   readonly help: string;
   /** The arguments; the last may repeat. */
   readonly words: readonly WordSpec[];
@@ -93,6 +104,21 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [['zpull copy alpine oci:./images:alpine', 'then: skopeo inspect oci:./images:alpine']],
   },
   {
+    name: 'tags',
+    help: 'list the tags of a repository or of an OCI layout',
+    words: [
+      {
+        name: 'NAME',
+        help: 'like alpine, ghcr.io/owner/name, oci:DIR or oci-archive:FILE; with a pattern for tags behind a colon: alpine:3.*',
+      },
+    ],
+    options: [...REGISTRY_OPTIONS, ...COMMON_OPTIONS],
+    examples: [
+      ['zpull tags alpine', 'a line a tag'],
+      ["zpull tags 'ghcr.io/owner/name:v1.*'", 'those that match'],
+    ],
+  },
+  {
     name: 'store',
     help: 'look after the store',
     words: [
@@ -141,7 +167,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const DEFAULT_COMMAND = 'pull';
 
 /** Words that are no images although this version has no such command. */
-const RESERVED = ['bench', 'help', 'version'] as const;
+const RESERVED = ['bench', 'help'] as const;
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
 

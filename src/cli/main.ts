@@ -24,6 +24,7 @@ const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
   inspect: async () => (await import('./commands/inspect.js')).runInspect,
   export: async () => (await import('./commands/export.js')).runExport,
   copy: async () => (await import('./commands/copy.js')).runCopy,
+  tags: async () => (await import('./commands/tags.js')).runTags,
   store: async () => (await import('./commands/store.js')).runStore,
   serve: async () => (await import('./commands/serve.js')).runServe,
   demo: async () => (await import('./commands/demo.js')).runDemo,

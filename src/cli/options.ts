@@ -111,7 +111,7 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   {
     name: 'platform',
     placeholder: 'OS/ARCH[/VARIANT]',
-    help: 'which image of a multi-platform one',
+    help: 'which image of a multi-platform one; ARCH alone is that of linux',
     preset: '$DOCKER_DEFAULT_PLATFORM, else linux and this architecture',
   },
   {
@@ -131,7 +131,7 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   {
     name: 'patience',
     placeholder: 'SECONDS',
-    help: 'how long received bytes count against failures',
+    help: 'how long received bytes count against failures: a larger value survives more of them; there is no number of retries to give',
     preset: '1',
     number: SECONDS,
   },
@@ -215,6 +215,21 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   QUIET,
   { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
 ];
+
+/** Options of PULL_OPTIONS that are about an image, not about how a registry is asked. */
+const IMAGE_OPTIONS: ReadonlySet<string> = new Set([
+  'platform',
+  'workers',
+  'connections',
+  'policy',
+  'allow-foreign',
+  'insecure-policy',
+  'limit-rate',
+  'allow-http-storage',
+]);
+
+/** Options of `tags`. */
+export const REGISTRY_OPTIONS = PULL_OPTIONS.filter(({ name }) => !IMAGE_OPTIONS.has(name));
 
 export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
   {

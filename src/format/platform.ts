@@ -26,17 +26,27 @@ const NODE_ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['mipsel', 'mipsle'],
 ]);
 
+/** Architectures that may stand alone for those of Linux: Go's, and other names of them. */
+const ARCHITECTURES: ReadonlySet<string> = new Set(
+  '386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x'
+    .concat(' i386 x86_64 x86-64 aarch64 armhf armel')
+    .split(' '),
+);
+
 /**
- * Parses `os/architecture[/variant]` and normalises it.
+ * Parses `os/architecture[/variant]` and normalises it. As for docker, the system may be left out:
+ * `amd64` is `linux/amd64`, and `arm/v7` is `linux/arm/v7`.
  * @throws PullError `option-malformed`
  */
 export function parsePlatform(text: string): Platform {
-  const parts = text.split('/');
+  const given = text.split('/');
+  const isWithoutSystem = given.length < 3 && ARCHITECTURES.has(given[0]!.toLowerCase());
+  const parts = isWithoutSystem ? ['linux', ...given] : given;
   const [os, architecture, variant] = parts;
   const valid = parts.length <= 3 && parts.every((part) => PART.test(part));
   if (!valid || os === undefined || architecture === undefined) {
     throw new PullError('option-malformed', `The platform ${JSON.stringify(text)} is not OS/ARCH[/VARIANT]`, {
-      hint: 'Write it like linux/amd64 or linux/arm/v7.',
+      hint: 'Write it like linux/amd64, linux/arm/v7 or amd64.',
     });
   }
   return normalisePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });

@@ -82,6 +82,11 @@ export function parseReference(
 
 const TAG_HINT = 'A tag has up to 128 letters, digits, dots, dashes and underscores, no dot or dash first.';
 
+/** Whether a text can be the tag of an image in a registry. */
+export function isTag(text: string): boolean {
+  return TAG.test(text);
+}
+
 /**
  * Returns a name as docker and podman write it, without the `docker://` by which skopeo marks names
  * in registries.

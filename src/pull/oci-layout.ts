@@ -48,6 +48,10 @@ export function createLocalSession(
       if (leavesSizeOut({ digest, sizeBytes }) || bytes.length === sizeBytes) return bytes;
       throw new PullError('metadata-malformed', `blob ${digest} has ${bytes.length} bytes, not ${sizeBytes}`);
     },
+    async getTags() {
+      const layout = await open();
+      return tagsOf(namedIn(layout.index(), layout.indexPath));
+    },
     blobUrl(digest) {
       if (files === undefined) throw new PullError('internal', `${image.path} was not opened`);
       return files.blobUrl(digest);
@@ -77,7 +81,7 @@ function choose({ path }: LayoutFiles, tag: string, entries: readonly NamedManif
   const named = tag === '' ? entries : entries.filter((entry) => entry.tag === tag);
   const [first, ...others] = named;
   if (first !== undefined && others.every(({ digest }) => digest === first.digest)) return first;
-  const tags = [...new Set(entries.flatMap((entry) => entry.tag ?? []))].sort();
+  const tags = tagsOf(entries);
   const hint =
     tags.length === 0
       ? 'name it by its digest: zpull takes oci:DIR@sha256:…'
@@ -91,6 +95,11 @@ function choose({ path }: LayoutFiles, tag: string, entries: readonly NamedManif
       ? `${path} has ${entries.length} images, and no tag says which`
       : `${path} has several images with the tag ${tag}`;
   throw new PullError('reference-malformed', message, { hint });
+}
+
+/** The tags of these images, sorted. */
+function tagsOf(entries: readonly NamedManifest[]): string[] {
+  return [...new Set(entries.flatMap((entry) => entry.tag ?? []))].sort();
 }
 
 /** A manifest or an index, byte for byte. */

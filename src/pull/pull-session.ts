@@ -182,20 +182,31 @@ export class PullSession {
   async resolve<T>(read: (registry: MirroredSession) => Promise<T>): Promise<T> {
     this.progress.emit({ event: 'resolving', image: this.source.image });
     return this.stages.clock.within('resolve', async () => {
-      await this.stop.guard(this.#checkAccess());
-      return this.request(() => read(this.registry));
+      this.#checkPolicy();
+      return this.ask(read);
     });
+  }
+
+  /**
+   * Asks the registry for something that is no image.
+   * @throws PullError as `checkAuthFile` and `read`; the reason of a stop
+   */
+  async ask<T>(read: (registry: MirroredSession) => Promise<T>): Promise<T> {
+    const { authfile } = this.settings;
+    const { signal } = this.#options;
+    if (!isLocal(this.source)) {
+      await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal }));
+    }
+    return this.request(() => read(this.registry));
   }
 
   readonly #countResolved = (bytes: number): void => this.stages.clock.addBytes('resolve', bytes);
 
-  async #checkAccess(): Promise<void> {
-    const { insecurePolicy, authfile } = this.settings;
+  #checkPolicy(): void {
+    const { insecurePolicy } = this.settings;
     for (const message of checkPolicy(this.source.location, { env: process.env, insecurePolicy })) {
       this.progress.emit({ event: 'warning', message });
     }
-    const { signal } = this.#options;
-    if (!isLocal(this.source)) await checkAuthFile({ authfile, env: process.env, signal });
   }
 
   /** What workers need for requests of their own. @throws PullError as `MirroredSession.access` */

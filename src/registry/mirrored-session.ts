@@ -85,6 +85,8 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
     },
     getManifest: (reference) => tryEach((session) => session.getManifest(reference)),
     headManifest: headEach,
+    // A mirror lists what it has.
+    getTags: () => made[last]!.session.getTags(),
     getBlob: (digest, sizeBytes) => tryEach((session) => session.getBlob(digest, sizeBytes)),
     blobUrl: (digest) => made[first]!.session.blobUrl(digest),
     async access(endpoint, stale) {

@@ -7,9 +7,14 @@ import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 export interface Requested {
   readonly host: string;
   readonly repository: string;
-  /** A tag or digest of a manifest, or the digest of a blob. */
+  /** A tag or digest of a manifest, the digest of a blob; empty for a list of tags. */
   readonly name: string;
-  readonly kind: 'manifest' | 'blob';
+  readonly kind: 'manifest' | 'blob' | 'tags';
+}
+
+/** What was requested, for a sentence: `the manifest latest`. */
+export function nameOf({ kind, name, repository }: Requested): string {
+  return kind === 'tags' ? `the list of tags of ${repository}` : `the ${kind} ${name}`;
 }
 
 /**
@@ -151,12 +156,17 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
       hint: 'check the repository and the tag for typing errors',
     });
   }
+  if (status === 404 && kind === 'tags') {
+    return new PullError('image-not-found', `${host} has no repository ${repository}${reason}`, {
+      hint: 'check the name for typing errors; some registries answer this for private repositories too',
+    });
+  }
   if (status === 404) {
     return new PullError('blob-not-found', `${host} has no blob ${name} in ${repository}${reason}`, {
       hint: 'the image is incomplete in this registry: it has to be pushed again',
     });
   }
-  return unexpectedAnswer(`${host} answered ${status} to the request for ${kind} ${name}${reason}`);
+  return unexpectedAnswer(`${host} answered ${status} to the request for ${nameOf(requested)}${reason}`);
 }
 
 /**
@@ -171,10 +181,10 @@ export function storageRefusal(
 ): PullError {
   if (status === 429) return tooManyRequests(`the storage ${storage}`, storage, body, true);
   if (status !== 401 && status !== 403) return refusal(status, { ...requested, host: storage }, body);
-  const { host, kind, name } = requested;
+  const { host } = requested;
   return new PullError(
     'unauthorized',
-    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${serverSays(body)}`,
+    `the storage ${storage}, to which ${host} redirects for ${nameOf(requested)}, denies access (${status})${serverSays(body)}`,
     {
       hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },

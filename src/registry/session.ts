@@ -14,8 +14,9 @@ import {
   type SmallRequest,
 } from './exchange.js';
 import type { HttpResponse } from './http-client.js';
-import { type Requested, refusal, storageRefusal, webPageError } from './refusal.js';
+import { nameOf, type Requested, refusal, storageRefusal, webPageError } from './refusal.js';
 import { MAX_DIGEST_TRIES } from './retry-rules.js';
+import { collectTags, MAX_TAGS_PAGE_BYTES } from './tags.js';
 
 /** Type and subtype have at most 127 characters each (RFC 6838, 4.2). */
 const MAX_MEDIA_TYPE_LENGTH = 255;
@@ -49,6 +50,12 @@ export interface RegistrySession {
    *   above MAX_CONFIG_BYTES
    */
   getBlob(digest: Digest, sizeBytes: number): Promise<Buffer>;
+  /**
+   * The tags of the repository, all pages, in the registry's order.
+   * @throws PullError `image-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`,
+   *   `answer-unexpected`, `metadata-malformed`
+   */
+  getTags(): Promise<string[]>;
   /** Where workers fetch a blob. */
   blobUrl(digest: Digest): string;
   /** The current Authorization value; see TokenKeeper. */
@@ -92,6 +99,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
 
     getManifest: (reference) => getManifest(context, authorizer, reference),
     getBlob: (digest, sizeBytes) => getBlob(context, authorizer, digest, sizeBytes),
+    getTags: () => getTags(context, authorizer),
     async headManifest(tag) {
       const path = `${base}/manifests/${tag}`;
       const request = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
@@ -159,6 +167,18 @@ async function getBlob(
   return body;
 }
 
+async function getTags(context: SessionContext, authorizer: Authorizer): Promise<string[]> {
+  const { host, repository } = context.options;
+  const requested: Requested = { host, repository, name: '', kind: 'tags' };
+  return collectTags(host, repository, async (query) => {
+    const path = `/v2/${repository}/tags/list?${query}`;
+    const request = { path, accept: ['application/json'], maxBytes: MAX_TAGS_PAGE_BYTES };
+    return requestVerified(requested, async () =>
+      requireSuccess(await requestAuthorized(context, authorizer, request), authorizer, requested),
+    );
+  });
+}
+
 function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
@@ -221,15 +241,16 @@ async function mayBeHidden(
  * @throws PullError `digest-mismatch`; `answer-unexpected` for a web page
  */
 async function requestVerified(
-  { host: registry, kind, name }: Requested,
+  requested: Requested,
   request: () => Promise<ServedResponse>,
 ): Promise<HttpResponse> {
+  const { host: registry, kind, name } = requested;
   for (let tries = 1; ; tries++) {
     const { response, host } = await request();
     const { body, tooLong } = response;
     const computed = isDigest(name) ? digestOfBytes(createHash('sha256').update(body).digest()) : name;
     const isProven = isDigest(name) && computed === name && !tooLong;
-    const page = isProven ? undefined : webPageError(host, `the ${kind} ${name}`, body);
+    const page = isProven ? undefined : webPageError(host, nameOf(requested), body);
     if (page !== undefined) throw page;
     if (isProven || !isDigest(name)) return response;
     if (tries < MAX_DIGEST_TRIES) continue;

@@ -68,10 +68,34 @@ test('a command that this version lacks is refused and not pulled', () => {
   assert.match(refusal('bench alpine'), /^this version has no command "bench" .*zpull pull bench$/);
 });
 
+test('a verb of another tool is refused, and the hint names the way of zpull or the tool that has it', () => {
+  for (const [verb, way] of [
+    ['login', 'docker login HOST'],
+    ['images', 'zpull store ls'],
+    ['ls', 'zpull store ls'],
+    ['rmi', 'zpull store rm IMAGE'],
+    ['run', 'docker load'],
+    ['save', 'docker-archive:FILE'],
+    ['load', 'oci-archive:FILE'],
+    ['push', 'skopeo copy'],
+    ['list-tags', 'zpull tags NAME'],
+    ['version', 'zpull --version'],
+  ] as const) {
+    const text = refusal(`${verb} alpine`);
+    assert.match(text, new RegExp(`^there is no command "${verb}" \\|.*zpull pull ${verb}$`));
+    assert.ok(text.includes(way), text);
+    assert.equal(refusal(`pull ${verb}`), 'accepted');
+  }
+});
+
 test('names that are no typing errors, say more than a name, or follow the word pull are images', () => {
   for (const line of [
     'alpine',
     'debian',
+    // Official images two edits from a command.
+    'nats',
+    'perl',
+    'storm',
     'docker.io/library/pull',
     'pull:1',
     'pull@x',

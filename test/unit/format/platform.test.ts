@@ -28,6 +28,10 @@ const normal: [string, string][] = [
   ['linux/armel', 'linux/arm/v6'],
   ['linux/riscv64', 'linux/riscv64'],
   ['windows/amd64', 'windows/amd64'],
+  ['amd64', 'linux/amd64'],
+  ['aarch64', 'linux/arm64'],
+  ['ARM64/v9', 'linux/arm64/v9'],
+  ['arm/6', 'linux/arm/v6'],
 ];
 
 for (const [text, expected] of normal) {
