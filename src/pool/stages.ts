@@ -85,7 +85,7 @@ export class StageRecorder {
       connections,
       limitRate,
       patienceSeconds: patienceMs / 1000,
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      peakMemoryBytes: peakMemoryBytes(),
       cpuSeconds: round((user + system) / 1e6 + programSeconds() - this.#programSeconds),
       mainThreadBusy: round(performance.eventLoopUtilization(this.#busy).utilization),
     };
@@ -102,6 +102,15 @@ function figuresOf(stage: StageName, { bytes, wallMs, workMs, waitMs }: StageSum
 /** Microseconds of a time in milliseconds, and as many digits of others. */
 function round(value: number): number {
   return Math.round(value * 1000) / 1000;
+}
+
+/**
+ * The largest resident size of this process: `VmHWM` of `/proc/self/status` (proc_pid_status(5)).
+ * On Linux, `maxRSS` begins with the size of the process that started this one (execve keeps it).
+ */
+function peakMemoryBytes(): number {
+  const kib = /^VmHWM:\s+([0-9]+) kB$/m.exec(readIfReadable('/proc/self/status'))?.[1];
+  return 1024 * (kib === undefined ? process.resourceUsage().maxRSS : Number(kib));
 }
 
 /** Linux counts the CPU time of ended programs in ticks of 10 ms (proc(5), USER_HZ). */
