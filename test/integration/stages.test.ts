@@ -78,11 +78,14 @@ async function measured<T extends { readonly stages: Stages }>(run: () => Promis
   }
   assert.ok(workMs <= timeMs, `${shown}, ${wallMs}`);
   const peakBytes = process.platform === 'linux' ? peakOfProcess() : Number.POSITIVE_INFINITY;
-  assert.ok(stages.peakMemoryBytes > 2 ** 20 && stages.peakMemoryBytes <= peakBytes, shown);
+  assert.ok(stages.peakMemoryBytes > 2 ** 20 && stages.peakMemoryBytes < 1.1 * peakBytes, shown);
   return result;
 }
 
-/** `maxRSS` may be larger: it begins with that of the test runner, which started this process. */
+/**
+ * `maxRSS` may be larger: it begins with that of the test runner, which started this process. The
+ * kernel counts pages in batches a core, so that it may also become smaller by some.
+ */
 function peakOfProcess(): number {
   return 1024 * Number(/^VmHWM:\s+([0-9]+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
 }
