@@ -24,6 +24,9 @@ const MAX_MEMBERS = 10_000;
  */
 const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
 
+/** Where documents are read from. */
+export type DocumentSource = Pick<MirroredSession, 'getManifest' | 'getBlob' | 'blobUrl'>;
+
 /** A config or a layer. */
 export interface CopyBlob extends Omit<BlobSource, 'url'> {
   /** URLs to try in order. */
@@ -55,7 +58,7 @@ export interface CopySource {
  *   `unsupported`
  */
 export async function readCopySource(
-  session: MirroredSession,
+  session: DocumentSource,
   name: string,
   settings: Settings,
   allPlatforms: boolean,
@@ -84,14 +87,14 @@ interface ReadDocument extends ManifestBytes {
   readonly manifest: ImageIndex | ImageManifest;
 }
 
-async function readDocument(session: MirroredSession, name: string): Promise<ReadDocument> {
+async function readDocument(session: DocumentSource, name: string): Promise<ReadDocument> {
   const { bytes, mediaType } = await session.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
   return { digest, mediaType: manifest.mediaType, bytes, manifest };
 }
 
-async function readPlatform(session: MirroredSession, { config }: ImageManifest): Promise<Platform> {
+async function readPlatform(session: DocumentSource, { config }: ImageManifest): Promise<Platform> {
   checkConfigType(config);
   return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
 }
@@ -102,7 +105,7 @@ async function readPlatform(session: MirroredSession, { config }: ImageManifest)
  */
 async function addAll(
   members: Members,
-  session: MirroredSession,
+  session: DocumentSource,
   document: ReadDocument,
   level: number,
   warn: (message: string) => void,

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { requireFile } from '../export/export-schemes.js';
 import { asOutOfResources, outsideStore } from '../files/storage-error.js';
+import { isDigest } from '../format/digest.js';
 import { leavesSizeOut } from '../format/manifest.js';
 import type { Stages } from '../pool/stages.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
@@ -8,9 +9,10 @@ import type { FetchFigures } from '../pull/layer.js';
 import type { PullOptions } from '../pull/pull-options.js';
 import { PullSession } from '../pull/pull-session.js';
 import { Workers } from '../pull/workers.js';
-import { storePaths } from '../store/paths.js';
+import { getBlob } from '../store/image-record.js';
+import { openStoreToRead, storePaths } from '../store/paths.js';
 import { type CopyFigures, type CopyTarget, copyBlobs } from './copy-blobs.js';
-import { type CopySource, readCopySource } from './copy-source.js';
+import { type CopySource, type DocumentSource, readCopySource } from './copy-source.js';
 import { openArchiveTarget, openLayoutTarget, requireLayout } from './copy-targets.js';
 
 /** A copy uses no store. */
@@ -19,6 +21,8 @@ const NO_STORE = '';
 export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
   /** A directory that is or becomes an OCI layout, or a file to write one to as a tar. */
   readonly destination: { readonly kind: 'layout' | 'archive'; readonly path: string; readonly tag?: string };
+  /** A store: manifests that it has are not requested again by their digests. */
+  readonly documents?: string;
   /** Copy everything that an index names, instead of one platform. */
   readonly allPlatforms?: boolean;
 }
@@ -118,8 +122,12 @@ class Copy {
     } = this.#session;
     const { emit } = this.#session.progress;
     const source = await this.#session.resolve((registry) =>
-      readCopySource(registry, name, settings, this.#options.allPlatforms === true, (message) =>
-        emit({ event: 'warning', message }),
+      readCopySource(
+        this.#documents(registry),
+        name,
+        settings,
+        this.#options.allPlatforms === true,
+        (message) => emit({ event: 'warning', message }),
       ),
     );
     emit({
@@ -135,6 +143,22 @@ class Copy {
       emit({ event: 'warning', message });
     }
     return source;
+  }
+
+  #documents(registry: PullSession['registry']): DocumentSource {
+    if (this.#options.documents === undefined) return registry;
+    const paths = openStoreToRead(resolve(this.#options.documents));
+    return {
+      blobUrl: registry.blobUrl,
+      getBlob: registry.getBlob,
+      async getManifest(name) {
+        const bytes = isDigest(name) ? getBlob(paths, name) : undefined;
+        if (bytes === undefined) return registry.getManifest(name);
+        // URLs of blobs need what the first response tells.
+        await registry.open();
+        return { bytes, mediaType: undefined };
+      },
+    };
   }
 
   async #withSizes(source: CopySource): Promise<CopySource> {
