@@ -1,0 +1,9 @@
+export {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatList,
+  formatRate,
+  formatSeconds,
+  formatShare,
+} from '../format/figures.js';
