@@ -20,7 +20,7 @@ export function checkFlags(argv: readonly string[], command: CommandSpec): void 
   for (const [index, argument] of line.entries()) {
     const [typed = '', value] = argument.split(/=(.*)/s);
     if (/^-(?![-\d]|\.\d)./.test(argument)) checkLetters(argument, command);
-    const option = findOption(typed);
+    const option = findOption(typed, command);
     if (option === undefined || !isFlag(option)) continue;
     if (!command.options.includes(option)) throw unknownOption(typed, command);
     const next = line[index + 1];
@@ -39,8 +39,8 @@ export function checkFlags(argv: readonly string[], command: CommandSpec): void 
 /** Letters that stand together, as in `-qv`, must be flags of the command. @throws UsageError */
 function checkLetters(argument: string, command: CommandSpec): void {
   const letters = [...argument.slice(1)].map((letter) => `-${letter}`);
-  const isKnown = letters.every((letter) => findOption(letter) !== undefined);
-  const foreign = letters.find((letter) => !command.options.includes(findOption(letter)!));
+  const isKnown = letters.every((letter) => findOption(letter, command) !== undefined);
+  const foreign = letters.find((letter) => !command.options.includes(findOption(letter, command)!));
   if (!isKnown) throw unknownOption(argument, command);
   if (foreign !== undefined) throw unknownOption(foreign, command);
 }
@@ -64,15 +64,15 @@ function beforeDoubleDash(argv: readonly string[]): readonly string[] {
 /** What yargs refuses, said as zpull does, with a hint. */
 export function refusalOf(message: string, argv: readonly string[], command: CommandSpec): UsageError {
   const [, valueless] = /^Not enough arguments following: (\S+)$/.exec(message) ?? [];
-  if (valueless !== undefined) return valueMissing(findOption(`--${valueless}`)!);
+  if (valueless !== undefined) return valueMissing(findOption(`--${valueless}`, command)!);
   const [, one, other] = /^Arguments (\S+) and (\S+) are mutually exclusive$/.exec(message) ?? [];
   if (one !== undefined) return new UsageError(`--${one} and --${other} are both given`, 'give one of them');
   const [, name, value, choices = ''] = /Argument: (\S+), Given: (.*), Choices: (.*)$/m.exec(message) ?? [];
-  if (value === '""') return valueMissing(findOption(`--${name}`)!);
+  if (value === '""') return valueMissing(findOption(`--${name}`, command)!);
   if (name !== undefined) {
     return new UsageError(`--${name} cannot be ${value}`, `it is one of ${choices.replaceAll('"', '')}`);
   }
-  const typed = longOptions(argv).find((option) => !command.options.includes(findOption(option)!));
+  const typed = longOptions(argv).find((option) => !command.options.includes(findOption(option, command)!));
   if (typed !== undefined) return unknownOption(typed, command);
   return new UsageError(message, `zpull ${command.name} --help shows what may be written`);
 }
@@ -130,10 +130,7 @@ function refuseMisspelledCommand(word: string | undefined): void {
   if (command !== word) {
     throw new UsageError(`"${word}" is no command; did you mean "${command}"?`, insist);
   }
-  if (findCommand(word) !== undefined) {
-    throw new UsageError(`the command "${word}" comes after --`, `write --, if at all, after it; ${insist}`);
-  }
-  throw new UsageError(`this version has no command "${word}"`, `zpull --help lists the commands; ${insist}`);
+  throw new UsageError(`the command "${word}" comes after --`, `write --, if at all, after it; ${insist}`);
 }
 
 function nearestCommand(word: string): string | undefined {
@@ -155,11 +152,10 @@ function isShort(name: string): boolean {
  */
 export function unknownOption(typed: string, command: CommandSpec): UsageError {
   const message = `zpull ${command.name} has no option ${typed}`;
-  const spec = findOption(typed);
+  const spec = findOption(typed, command);
   if (spec !== undefined) {
-    const owners = COMMANDS.filter(({ options }) => options.includes(spec)).map(
-      ({ name }) => `zpull ${name}`,
-    );
+    const isOwner = ({ options }: CommandSpec) => options.some(({ name }) => name === spec.name);
+    const owners = COMMANDS.filter(isOwner).map(({ name }) => `zpull ${name}`);
     return new UsageError(message, `it is an option of ${formatList(owners)}`);
   }
   const names = command.options.map(({ name }) => name);

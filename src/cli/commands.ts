@@ -1,4 +1,5 @@
 import {
+  BENCH_OPTIONS,
   COMMON_OPTIONS,
   COPY_OPTIONS,
   DEMO_OPTIONS,
@@ -24,6 +25,7 @@ export interface CommandSpec {
     | 'tags'
     | 'store'
     | 'serve'
+    | 'bench'
     | 'demo'
     | 'completion';
   readonly help: string;
@@ -45,6 +47,9 @@ const IMAGE: WordSpec = {
   name: 'IMAGE',
   help: 'like alpine, ghcr.io/owner/name:tag or host/name@sha256:…; oci:DIR[:TAG] or oci-archive:FILE[:TAG] on this machine',
 };
+
+/** Options of pulls that `bench` has with another meaning, or not at all. */
+const BENCH_REPLACES = ['workers', 'connections', 'policy', 'json'];
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
@@ -148,6 +153,25 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
   },
   {
+    name: 'bench',
+    help: 'measure where the time of a pull goes, what limits it, and which settings are best',
+    words: [IMAGE],
+    options: [
+      ...BENCH_OPTIONS,
+      ...PULL_OPTIONS.filter(({ name }) => !BENCH_REPLACES.includes(name)),
+      ...COMMON_OPTIONS.filter(({ name }) => !BENCH_REPLACES.includes(name)),
+    ],
+    examples: [
+      ['zpull bench alpine', 'network, machine and pulls, with a verdict'],
+      ['zpull bench alpine --stage network --connections 1,8,64', 'what more connections bring'],
+      ['zpull bench alpine --against skopeo,podman --json now.json', 'in turn with other programs'],
+      [
+        'zpull bench alpine --compare before.json --fail-if-slower 10',
+        'exit code 9 when something is slower beyond noise and by more than 10 %',
+      ],
+    ],
+  },
+  {
     name: 'demo',
     help: 'pull and update a sample image of its own, no network needed',
     words: [],
@@ -166,10 +190,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 /** The command of a line that names none. */
 export const DEFAULT_COMMAND = 'pull';
 
-/** Words that are no images although this version has no such command. */
-const RESERVED = ['bench', 'help'] as const;
-
-export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
+export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), 'help'];
 
 /** `zpull export IMAGE DEST`. */
 export function usageOf({ name, words }: CommandSpec): string {
@@ -185,17 +206,14 @@ export function findCommand(name: string | undefined): CommandSpec | undefined {
   return COMMANDS.find((command) => command.name === name);
 }
 
-const OPTIONS = new Map<string, OptionSpec>();
-for (const { options } of COMMANDS) {
-  for (const option of options) {
-    OPTIONS.set(`--${option.name}`, option);
-    if (option.alias !== undefined) OPTIONS.set(`-${option.alias}`, option);
+/** The option that this command, or else another, has under the name `typed`, dashes included. */
+export function findOption(typed: string, command: CommandSpec): OptionSpec | undefined {
+  const isTyped = ({ name, alias }: OptionSpec) => typed === `--${name}` || typed === `-${alias}`;
+  for (const { options } of [command, ...COMMANDS]) {
+    const option = options.find(isTyped);
+    if (option !== undefined) return option;
   }
-}
-
-/** The option that some command has under the name `typed`, dashes included. */
-export function findOption(typed: string): OptionSpec | undefined {
-  return OPTIONS.get(typed);
+  return undefined;
 }
 
 /** Lines are not longer than this, however wide the terminal: longer ones read badly. */

@@ -27,6 +27,7 @@ const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
   tags: async () => (await import('./commands/tags.js')).runTags,
   store: async () => (await import('./commands/store.js')).runStore,
   serve: async () => (await import('./commands/serve.js')).runServe,
+  bench: async () => (await import('./commands/bench.js')).runBench,
   demo: async () => (await import('./commands/demo.js')).runDemo,
   completion: async () => async () => {
     printCompletionScript();
@@ -41,7 +42,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.exitCode = await run(argv);
   } catch (error) {
     const failure = await failureOf(error);
-    reportFailure(failure, { json: hasFlag(argv, '--json'), debug: hasFlag(argv, '--debug') });
+    reportFailure(failure, { json: printsJson(argv), debug: hasFlag(argv, '--debug') });
     process.exitCode = failure.exitCode;
   }
 }
@@ -90,6 +91,11 @@ function packageVersion(): string {
   const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
   const { version } = JSON.parse(text) as { version: string };
   return version;
+}
+
+/** Whether an error is printed as JSON. `--json` of `bench` names a file. */
+function printsJson(argv: readonly string[]): boolean {
+  return hasFlag(argv, '--json') && argv.find((word) => !word.startsWith('-')) !== 'bench';
 }
 
 /** Whether a flag stands on a command line that may be malformed. */

@@ -1,3 +1,5 @@
+import { STAGES, type Stage } from '../measure/report.js';
+
 /** An option as it is parsed and described. */
 export interface OptionSpec {
   readonly name: string;
@@ -13,6 +15,10 @@ export interface OptionSpec {
   readonly excludes?: string;
   readonly choices?: readonly string[];
   readonly number?: NumberRule;
+  /** The value is a list of such numbers or words, separated by commas. */
+  readonly list?: true;
+  /** The field of its value, where another command has an option of this name with other values. */
+  readonly field?: keyof OptionValues;
 }
 
 /** Whether an option takes no value but `true` or `false` after an equals sign. */
@@ -71,6 +77,16 @@ export interface OptionValues {
   readonly path?: string;
   readonly 'no-same-owner'?: boolean;
   readonly 'all-platforms'?: boolean;
+  readonly runs?: number;
+  readonly 'workers-list'?: readonly number[];
+  readonly 'connections-list'?: readonly number[];
+  readonly stage?: Stage;
+  readonly from?: string;
+  readonly against?: readonly string[];
+  readonly 'json-file'?: string;
+  readonly compare?: string;
+  readonly 'fail-if-slower'?: number;
+  readonly yes?: boolean;
 }
 
 /** A day; no timer can wait longer than 24.8 days. */
@@ -292,6 +308,63 @@ export const DEMO_OPTIONS: readonly OptionSpec[] = [
     preset: '1050',
     number: { kind: 'whole', min: 1, max: 100_000 },
   },
+];
+
+export const BENCH_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'runs',
+    placeholder: 'N',
+    help: 'how often each figure is measured',
+    preset: '5',
+    // With 1000 runs a figure is as good as it gets.
+    number: { kind: 'whole', min: 1, max: 1000 },
+  },
+  {
+    name: 'workers',
+    field: 'workers-list',
+    placeholder: 'LIST',
+    help: 'numbers of worker threads to try, like 1,2,4',
+    preset: '1 and the cores this process may use',
+    number: { kind: 'whole', min: 1, max: MAX_WORKERS },
+    list: true,
+  },
+  {
+    name: 'connections',
+    field: 'connections-list',
+    placeholder: 'LIST',
+    help: 'numbers of connections to try, like 1,16',
+    preset: '1,4,8,16,32 while more of them help',
+    number: { kind: 'whole', min: 1, max: MAX_CONNECTIONS },
+    list: true,
+  },
+  {
+    name: 'stage',
+    placeholder: 'STAGE',
+    help: 'measure only this; the verdict needs all',
+    preset: 'all',
+    choices: STAGES,
+  },
+  {
+    name: 'from',
+    placeholder: 'IMAGE',
+    help: 'an older image: also measure the update from it',
+  },
+  {
+    name: 'against',
+    placeholder: 'LIST',
+    help: 'other programs to measure in turn: skopeo, crane, podman, ctr, curl, docker',
+    list: true,
+  },
+  { name: 'json', field: 'json-file', placeholder: 'FILE', help: 'write every figure there, - for stdout' },
+  { name: 'compare', placeholder: 'FILE', help: 'compare with what --json wrote earlier' },
+  {
+    name: 'fail-if-slower',
+    placeholder: 'PERCENT',
+    help: 'exit code 9 when a figure is slower beyond noise and by more than this',
+    needs: 'compare',
+    number: { kind: 'decimal', min: 0, max: 1_000_000, unit: 'percent' },
+  },
+  { name: 'yes', help: 'fetch more than 5 GB without asking' },
 ];
 
 export const STORE_OPTIONS: readonly OptionSpec[] = [

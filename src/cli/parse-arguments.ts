@@ -21,6 +21,9 @@ export interface ParsedArguments {
   readonly words: readonly string[];
 }
 
+/** The value of an option. */
+type Value = string | number | boolean | readonly string[] | readonly number[];
+
 /** What yargs reads from a command line: options by name, and words. */
 type Given = Readonly<Record<string, unknown>> & {
   readonly _: readonly string[];
@@ -64,7 +67,7 @@ export function parseArguments(argv: readonly string[]): ParsedArguments {
   if (longOptions(argv).includes(COMPLETION_OPTION)) throw unknownOption(COMPLETION_OPTION, command);
   tree
     // Options may stand before the command: which take no value must be known to find it.
-    .boolean([...new Set(ALL_FLAGS.map(({ name }) => name))])
+    .boolean(flagsOn(argv))
     .alias(fieldByName(ALL_FLAGS, 'alias'))
     .strictOptions()
     .middleware((given) => {
@@ -77,6 +80,13 @@ export function parseArguments(argv: readonly string[]): ParsedArguments {
     })
     .parse();
   return parsed!;
+}
+
+/** The names of flags, without those that take a value in the command of the line. */
+function flagsOn(argv: readonly string[]): string[] {
+  const command = findCommand(argv.find((word) => !word.startsWith('-')));
+  const valued = command?.options.filter((option) => !isFlag(option)).map(({ name }) => name) ?? [];
+  return [...new Set(ALL_FLAGS.map(({ name }) => name))].filter((name) => !valued.includes(name));
 }
 
 /** Prints the completion script for the shell in $SHELL. */
@@ -170,9 +180,10 @@ function checkGiven(given: Given, command: CommandSpec): ParsedArguments {
 }
 
 function readValues(given: Given, command: CommandSpec): OptionValues {
-  const values: Record<string, string | number | boolean> = {};
+  const values: Record<string, Value> = {};
   for (const option of command.options) {
-    if (given[option.name] !== undefined) values[option.name] = readValue(option, given[option.name]);
+    const { name, field = name } = option;
+    if (given[name] !== undefined) values[field] = readValue(option, given[name]);
   }
   // Not by `implies`, to which `--password-stdin=false` is given.
   for (const { name, needs } of command.options) {
@@ -187,14 +198,22 @@ function readValues(given: Given, command: CommandSpec): OptionValues {
  * once.
  * @throws UsageError when it is given twice, empty or not a number that the option takes
  */
-function readValue(option: OptionSpec, read: unknown): string | number | boolean {
-  const { name, placeholder, number } = option;
+function readValue(option: OptionSpec, read: unknown): Value {
+  const { name, list } = option;
   const [value, again] = [read].flat() as (string | boolean)[];
   if (again !== undefined) {
     throw new UsageError(`--${name} is given twice`, 'give it once; nothing was done');
   }
-  if (typeof value === 'boolean') return value;
-  if (value === undefined || value === '') throw valueMissing(option);
+  if (typeof value === 'boolean' && isFlag(option)) return value;
+  if (typeof value !== 'string' || value === '') throw valueMissing(option);
+  if (list === undefined) return readWord(option, value);
+  const values = value.split(',').map((word) => readWord(option, word.trim()));
+  if (values.includes('')) throw new UsageError(`--${name} has an empty word`, `write --${name} like a,b`);
+  return [...new Set(values)] as readonly string[] | readonly number[];
+}
+
+function readWord(option: OptionSpec, value: string): string | number {
+  const { name, placeholder, number } = option;
   if (number === undefined) return value;
   const parsed = readNumber(value, number);
   if (parsed !== undefined) return parsed;

@@ -1,4 +1,6 @@
-import type { ErrorCode } from '../index.js';
+import type { ErrorCode, Stages } from '../index.js';
+
+export type { Stages } from '../index.js';
 
 /**
  * The report of `zpull bench`, which `--json FILE` writes and `--html FILE` draws
@@ -28,7 +30,7 @@ export interface Report {
 /** Raised when a field changes its meaning or goes. */
 export const REPORT_SCHEMA = 1;
 
-export interface MeasuredImage {
+interface MeasuredImage {
   readonly reference: string;
   readonly digest: string;
   readonly platform: string;
@@ -58,7 +60,7 @@ export interface Machine {
   readonly fileSystem: string;
 }
 
-export interface Settings {
+interface Settings {
   readonly runs: number;
   readonly workers: readonly number[];
   readonly connections: readonly number[];
@@ -74,7 +76,7 @@ export const STAGES = ['all', 'network', 'pull', 'export', 'update'] as const;
 /** What `--stage` may be. */
 export type Stage = (typeof STAGES)[number];
 
-export type MeasurementStage = 'network' | 'machine' | 'pull' | 'unchanged' | 'update' | 'export' | 'peer';
+type MeasurementStage = 'network' | 'machine' | 'pull' | 'unchanged' | 'update' | 'export' | 'peer';
 
 /** One thing that was measured, some runs of it. */
 export interface Measurement {
@@ -126,39 +128,6 @@ export interface Statistics {
   readonly outliers: readonly number[];
 }
 
-export const STAGE_NAMES = [
-  'resolve',
-  'metadata',
-  'fetch',
-  'decode',
-  'hash',
-  'write',
-  'sync',
-  'prove',
-] as const;
-
-/** Where the time of one pull went, as `zpull pull --json` states it. */
-export type Stages = Readonly<Record<(typeof STAGE_NAMES)[number], StageFigures>> & {
-  readonly threads: number;
-  readonly workers: number;
-  readonly connections: number;
-  readonly limitRate: number | null;
-  readonly patienceSeconds: number;
-  readonly peakMemoryBytes: number;
-  readonly cpuSeconds: number;
-  readonly mainThreadBusy: number;
-};
-
-export interface StageFigures {
-  readonly bytes: number;
-  /** From the stage's first beginning to its last end. */
-  readonly wallMs: number;
-  /** Time in which the stage's code ran, summed over threads. */
-  readonly workMs: number;
-  /** Time in which threads waited for it, summed over threads. */
-  readonly waitMs: number;
-}
-
 /** Another program that does what a pull does. */
 export interface PeerDescription {
   readonly name: string;
@@ -183,10 +152,13 @@ export interface Verdict {
   /** Shares of the wall time of the median pull with default settings. */
   readonly shares: Shares | null;
   readonly best: SettingFigures;
-  readonly default: SettingFigures & {
-    /** How much longer it takes than the best setting, in percent. */
-    readonly lossPercent: number;
-  };
+  /** Null if the settings that a pull has without options were not measured. */
+  readonly default:
+    | (SettingFigures & {
+        /** How much longer it takes than the best setting, in percent; 0 within noise. */
+        readonly lossPercent: number;
+      })
+    | null;
   /** What would change the result, a sentence each. */
   readonly advice: readonly string[];
 }

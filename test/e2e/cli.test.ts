@@ -105,7 +105,7 @@ test('wrong usage is a sentence and a hint on stderr, exit code 2, and nothing i
   for (const args of [
     [],
     ['expotr', 'alpine', 'tar:x'],
-    ['bench', 'alpine'],
+    ['version', 'alpine'],
     ['plan', 'alpine', 'debian'],
     ['plan', 'docker-daemon:alpine'],
     ['copy', 'containers-storage:alpine', `oci:${directory}/copy`],

@@ -64,10 +64,6 @@ test('a first word that is nearly a command is refused, and the hint says how to
   }
 });
 
-test('a command that this version lacks is refused and not pulled', () => {
-  assert.match(refusal('bench alpine'), /^this version has no command "bench" .*zpull pull bench$/);
-});
-
 test('a verb of another tool is refused, and the hint names the way of zpull or the tool that has it', () => {
   for (const [verb, way] of [
     ['login', 'docker login HOST'],
@@ -112,7 +108,7 @@ test('an unknown option is refused with the nearest one, or with the command it 
   assert.match(refusal('--port 1 alpine'), /has no option --port .*zpull serve/);
   assert.match(
     refusal('serve oci:x --platform y'),
-    /zpull serve has no option --platform .*zpull pull, zpull plan, zpull inspect, zpull export and zpull copy/,
+    /zpull serve has no option --platform .*zpull pull, zpull plan, zpull inspect, zpull export, zpull copy and zpull bench/,
   );
   assert.match(refusal('-x alpine'), /zpull pull has no option -x \| zpull pull --help lists them$/);
   assert.match(refusal('--__proto__=1 alpine'), /has no option --__proto__/);
@@ -257,4 +253,31 @@ test('a duration is a whole number with its unit, in seconds', () => {
   );
   for (const text of ['30', 'd', '1.5d', '-1d', '30 d', '1w', '1D', ''])
     assert.equal(readNumber(text, rule), undefined, text);
+});
+
+test('options of bench that other commands have, too, have values of their own there', () => {
+  const { command, options, words } = parseArguments(
+    'bench alpine --workers 1,2 --connections 16,4,16 --against skopeo,curl --json out.json'.split(' '),
+  );
+  assert.deepEqual([command.name, words], ['bench', ['alpine']]);
+  assert.deepEqual(options, {
+    'workers-list': [1, 2],
+    'connections-list': [16, 4],
+    against: ['skopeo', 'curl'],
+    'json-file': 'out.json',
+  });
+  assert.deepEqual(parseArguments(['--debug', 'bench', 'alpine', '--json', 'out.json']).words, ['alpine']);
+  assert.deepEqual(parseArguments(['pull', 'alpine', '--json']).options, { json: true });
+  for (const [line, message] of [
+    ['bench alpine --json', /^--json needs a value/],
+    ['bench alpine --workers 1,0', /^--workers must be a whole number from 1 to 512, not "0"/],
+    ['bench alpine --connections 1,,2', /^--connections must be a whole number .*, not ""/],
+    ['bench alpine --against skopeo,', /^--against has an empty word/],
+    ['bench alpine --policy never', /^zpull bench has no option --policy/],
+    ['bench alpine --fail-if-slower 10', /^--fail-if-slower needs --compare/],
+    ['pull alpine --json=out.json', /^--json must be true or false/],
+    ['pull alpine --runs 5', /^zpull pull has no option --runs \| it is an option of zpull bench/],
+  ] as const) {
+    assert.match(refusal(line), message);
+  }
 });

@@ -1,0 +1,282 @@
+import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { PullError } from '../../api/errors.js';
+import { readRegularFile } from '../../files/read-input.js';
+import { wrapFsError } from '../../files/storage-error.js';
+import { compareReports, parseReport, slowerThan } from '../../measure/compare.js';
+import type { MeasureOptions, Step } from '../../measure/context.js';
+import { type FetchPlan, type Hooks, measureImage } from '../../measure/measure-image.js';
+import { PEER_NAMES } from '../../measure/peers.js';
+import type { Report } from '../../measure/report.js';
+import { comparisonText, reportText } from '../bench-text.js';
+import { UsageError } from '../failure.js';
+import { formatBytes, formatSeconds, jsonLine, printable } from '../format-text.js';
+import { BENCH_OPTIONS, type OptionSpec, type OptionValues, PULL_OPTIONS } from '../options.js';
+import { progressKind } from '../progress/renderer.js';
+import { pullOptionsOf, readPassword, storeOf } from '../pull-options.js';
+import { untilSignal } from '../signals.js';
+
+/** The exit code of `--fail-if-slower`. */
+const SLOWER_EXIT_CODE = 9;
+/** More is fetched only if the user agrees: a metered link would be expensive. */
+const MAX_UNASKED_BYTES = 5e9;
+const DEFAULT_RUNS = 5;
+/** A report with a timeline for each of some thousand runs. */
+const MAX_REPORT_BYTES = 256 * 2 ** 20;
+
+/**
+ * `zpull bench IMAGE`: measures network, machine and pulls, and prints a table and a verdict. What
+ * was measured is printed and written even if something fails or Ctrl-C ends it.
+ */
+export async function runBench([image = '']: readonly string[], given: OptionValues): Promise<number> {
+  checkOptions(given);
+  const before = given.compare === undefined ? undefined : readReport(given.compare);
+  const options = await readPassword(given);
+  const display = await createDisplay(options);
+  const scratch = makeScratch(storeOf(options, process.env));
+  let report: Report | undefined;
+  const hooks = (signal: AbortSignal): Hooks => ({
+    confirm: (plan) => confirm(plan, options, signal),
+    onStep: display.onStep,
+    save: (latest) => {
+      report = latest;
+      saveJson(latest, options);
+    },
+  });
+  try {
+    await untilSignal((signal) =>
+      measureImage(
+        { ...measureOptionsOf(image, given, options), directory: scratch.path, signal },
+        hooks(signal),
+      ),
+    );
+  } finally {
+    display.end();
+    scratch.remove();
+    if (report !== undefined) printReport(report, options);
+  }
+  return exitCodeOf(report!, before, options);
+}
+
+/** @throws UsageError for values that yargs cannot check */
+function checkOptions({ stage, from, against = [] }: OptionValues): void {
+  if (stage === 'update' && from === undefined) {
+    throw new UsageError('--stage update needs an image to start from', 'add --from OLDER_IMAGE');
+  }
+  const unknown = against.find((name) => !PEER_NAMES.includes(name));
+  if (unknown !== undefined) {
+    throw new UsageError(`--against does not know "${unknown}"`, `it knows ${PEER_NAMES.join(', ')}`);
+  }
+}
+
+function readReport(path: string): Report {
+  const input = readRegularFile(path, MAX_REPORT_BYTES);
+  const hint = 'give --compare a file that zpull bench --json has written';
+  if (!('bytes' in input)) throw new UsageError(`${path} ${input.problem}`, hint);
+  try {
+    return parseReport(input.bytes.toString());
+  } catch (error) {
+    throw new UsageError(`${path} ${(error as Error).message}`, hint);
+  }
+}
+
+/** Options of pulls that say how the registry is reached, which every pull gets. */
+const TRANSPORT = PULL_OPTIONS.filter(
+  ({ name }) =>
+    ![
+      ...['platform', 'workers', 'connections', 'policy', 'progress', 'quiet', 'verbose'],
+      ...['creds', 'username', 'password-stdin'],
+    ].includes(name),
+);
+
+/** Options that repeat a measurement: without credentials, and without where the report goes. */
+const REPEATING = [...BENCH_OPTIONS, ...TRANSPORT].filter(
+  ({ name }) => !['json', 'compare', 'fail-if-slower', 'yes'].includes(name),
+);
+
+function measureOptionsOf(
+  image: string,
+  given: OptionValues,
+  options: OptionValues,
+): Omit<MeasureOptions, 'directory' | 'signal'> {
+  const {
+    store: _,
+    policy: _policy,
+    workers: _w,
+    connections: _c,
+    ...pull
+  } = pullOptionsOf(options, process.env);
+  const { 'workers-list': workers, 'connections-list': connections, from, platform } = options;
+  const platformWords = platform === undefined ? [] : ['--platform', platform];
+  const { credentials } = pull;
+  return {
+    image,
+    pull,
+    arguments: [...optionWords(TRANSPORT, given), ...credentialWords(credentials)],
+    ...(credentials !== undefined && { input: credentials.password }),
+    command: realpathSync(process.argv[1]!),
+    commandLine: ['zpull', 'bench', image, ...optionWords(REPEATING, given), ...platformWords],
+    runs: options.runs ?? DEFAULT_RUNS,
+    stage: options.stage ?? 'all',
+    ...(workers !== undefined && { workers: sorted(workers) }),
+    ...(connections !== undefined && { connections: sorted(connections) }),
+    ...(from !== undefined && { from }),
+    against: options.against ?? [],
+  };
+}
+
+/** A password goes to standard input: everybody on the machine can see arguments. */
+function credentialWords(credentials: { username: string; password: string } | undefined): string[] {
+  if (credentials === undefined) return [];
+  const { username, password } = credentials;
+  return password === '' ? ['--creds', `${username}:`] : ['--username', username, '--password-stdin'];
+}
+
+function sorted(numbers: readonly number[]): number[] {
+  return [...numbers].sort((a, b) => a - b);
+}
+
+/** The options of a command line that were given, as words. */
+function optionWords(specs: readonly OptionSpec[], given: OptionValues): string[] {
+  return specs.flatMap(({ name, field = name as keyof OptionValues, placeholder }) => {
+    const value = given[field];
+    if (value === undefined) return [];
+    return placeholder === undefined ? [`--${name}=${String(value)}`] : [`--${name}`, String(value)];
+  });
+}
+
+interface Scratch {
+  readonly path: string;
+  /** Deletes it, and the directories around it that were made for it and have nothing else. */
+  remove(): void;
+}
+
+/** A directory for all stores of the measurement, on the disk of the user's store. */
+function makeScratch(store: string): Scratch {
+  const { path, first } = wrapFsError(`create a directory in ${store}`, () => {
+    const made = mkdirSync(store, { recursive: true, mode: 0o700 });
+    return { path: mkdtempSync(join(store, 'bench-')), first: made };
+  });
+  return {
+    path,
+    remove() {
+      try {
+        rmSync(path, { recursive: true, force: true, maxRetries: 2 });
+      } catch (error) {
+        process.stderr.write(`warning: could not delete ${printable(path)}: ${(error as Error).message}\n`);
+      }
+      if (first !== undefined) removeEmpty(store, first);
+    },
+  };
+}
+
+/** Deletes `path` and the directories around it down from `first`, as far as they are empty. */
+function removeEmpty(path: string, first: string): void {
+  try {
+    for (let each = path; each.length >= first.length; each = dirname(each)) rmdirSync(each);
+  } catch {
+    // It has something else in it.
+  }
+}
+
+/** Says what will be fetched. @throws UsageError when that is much and the user does not agree */
+async function confirm(
+  { image, blobBytes, fetchBytes }: FetchPlan,
+  options: OptionValues,
+  signal: AbortSignal,
+): Promise<void> {
+  const much = `${formatBytes(blobBytes)} a pull, up to ${formatBytes(fetchBytes)} for all runs`;
+  if (options.quiet !== true) process.stderr.write(`${printable(image)}: ${much}\n`);
+  if (fetchBytes <= MAX_UNASKED_BYTES || options.yes === true) return;
+  if (await agrees(signal)) return;
+  throw new UsageError(
+    `all runs together would fetch up to ${formatBytes(fetchBytes)}`,
+    'add --yes, or measure less with --runs, --connections or --stage',
+  );
+}
+
+async function agrees(signal: AbortSignal): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
+  // In raw mode Ctrl-C would be a character.
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  try {
+    return /^y(es)?$/i.test((await lines.question('fetch that much? [y/N] ', { signal })).trim());
+  } finally {
+    lines.close();
+  }
+}
+
+/** Writes the report anew after each run. @throws PullError as `storageError` */
+function saveJson(report: Report, { 'json-file': file }: OptionValues): void {
+  if (file === undefined || file === '-') return;
+  const path = resolve(file);
+  wrapFsError(`write ${path}`, () => {
+    const temporary = `${path}.${process.pid}.tmp`;
+    try {
+      writeFileSync(temporary, `${JSON.stringify(report, null, 2)}\n`);
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+  });
+}
+
+function printReport(report: Report, { 'json-file': file }: OptionValues): void {
+  process.stdout.write(file === '-' ? jsonLine(report) : reportText(report));
+}
+
+function exitCodeOf(report: Report, before: Report | undefined, options: OptionValues): number {
+  const error = report.errors.find(({ code }) => code !== 'peer-failed');
+  const comparison = before && compareReports(before, report);
+  if (comparison !== undefined) {
+    const stream = options['json-file'] === '-' ? process.stderr : process.stdout;
+    stream.write(`\n${comparisonText(comparison)}`);
+    const limit = options['fail-if-slower'];
+    const slower = limit === undefined ? [] : slowerThan(comparison, limit);
+    if (slower.length > 0) {
+      const names = slower.map(({ name }) => name).join('; ');
+      process.stderr.write(`zpull: slower by more than ${limit} %: ${printable(names)}\n`);
+      return SLOWER_EXIT_CODE;
+    }
+  }
+  if (error === undefined || error.code === 'peer-failed') return 0;
+  return new PullError(error.code, error.message).exitCode;
+}
+
+/** Shows on stderr which run begins. */
+interface Display {
+  readonly onStep: (step: Step) => void;
+  end(): void;
+}
+
+async function createDisplay(options: OptionValues, stream = process.stderr): Promise<Display> {
+  const kind = progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM']);
+  if (kind === 'none') return { onStep: () => {}, end: () => {} };
+  if (kind !== 'tty') {
+    const line = (step: Step) =>
+      kind === 'json' ? jsonLine({ event: 'measuring', ...step }) : `${stepText(step)}\n`;
+    return { onStep: (step) => void stream.write(line(step)), end: () => {} };
+  }
+  const { default: ora } = await import('ora');
+  // By default ora makes stdin raw, and Ctrl-C sends no signal any more.
+  const spinner = ora({
+    stream,
+    isEnabled: true,
+    discardStdin: false,
+    color: process.env['NO_COLOR'] ? false : 'cyan',
+  });
+  return {
+    onStep: (step) => {
+      // The spinner and the last column: some terminals wrap once it is written.
+      spinner.text = stepText(step).slice(0, Math.max(0, stream.columns - 3));
+      if (!spinner.isSpinning) spinner.start();
+    },
+    end: () => void spinner.stop(),
+  };
+}
+
+function stepText({ name, run, runs, done, total, etaSeconds }: Step): string {
+  return `[${done + 1}/${total}, eta ${formatSeconds(etaSeconds)}] ${name}, run ${run} of ${runs}`;
+}

@@ -1,0 +1,167 @@
+import { formatCount, formatRate } from '../format/figures.js';
+import {
+  type Bounds,
+  EQUAL_SHARE,
+  formatSecondsOf,
+  largest,
+  medianRun,
+  ofStage,
+  reachesFullRate,
+} from './figures.js';
+import type { Measurement, Report, Shares, Verdict } from './report.js';
+
+/** A part of a pull that is worth a sentence. */
+const NOTABLE_SHARE = 0.3;
+
+/** What limits a pull, in words and figures. */
+export function reasonOf(
+  bound: Verdict['bound'],
+  { settings, machine }: Report,
+  pull: Measurement,
+  bounds: Bounds,
+): string {
+  const { network, local, disk, fetching } = bounds;
+  const all = formatSecondsOf(pull.wallSeconds.median);
+  const share = (seconds: number) =>
+    `${formatSecondsOf(seconds)} (${percent(seconds / pull.wallSeconds.median)})`;
+  if (bound === 'network') {
+    const limit =
+      settings.limitRate === null ? '' : `, as --limit-rate allows ${formatRate(settings.limitRate)}`;
+    const rest =
+      fetching !== undefined && reachesFullRate(bounds)
+        ? `the pull, which decodes and writes meanwhile, received them in ${formatSecondsOf(fetching)}`
+        : `everything else without a network takes ${share(local)}`;
+    return `The network is the limit: of the ${all} of a pull, receiving the bytes alone takes ${share(network)}${limit}; ${rest}.`;
+  }
+  const busy = busyShare(pull, machine.cores);
+  const whose = machine.cores === 1 ? 'the core is' : `the ${machine.cores} cores are`;
+  const cores = busy === undefined ? '' : `, and ${whose} ${percent(busy)} busy during the pull`;
+  const net = network > 0 ? `; receiving the bytes alone takes ${share(network)}` : '';
+  if (bound === 'disk') {
+    return `The disk is the limit: of the ${all} of a pull, writing and syncing alone takes ${share(disk ?? 0)}${net}.`;
+  }
+  return `The processor is the limit: of the ${all} of a pull, the same work without a network takes ${share(local)}${cores}${net}.`;
+}
+
+/** The share of the cores' time that was used during the median run, by other programs too. */
+function busyShare(pull: Measurement, cores: number): number | undefined {
+  const { cpuSeconds, foreignShare, wallSeconds } = medianRun(pull);
+  if (cpuSeconds === null) return undefined;
+  const all = cpuSeconds / Math.max(1 - (foreignShare ?? 0), 0.01);
+  return Math.min(1, all / wallSeconds / cores);
+}
+
+/** How the network grows with connections, and why so many are right. */
+export function connectionAdvice(report: Report, best: Measurement): string[] {
+  const grid = ofStage(report, 'network')
+    .filter(({ connections }) => connections !== null)
+    .sort((a, b) => a.connections! - b.connections!);
+  const [one] = grid;
+  const most = largest(grid);
+  if (one === undefined || most === undefined || grid.length < 2) return [];
+  const rate = ({ bytesPerSecond }: Measurement) => formatRate(bytesPerSecond.median);
+  const enough = grid.find(
+    ({ bytesPerSecond }) => bytesPerSecond.median * (1 + EQUAL_SHARE) >= most.bytesPerSecond.median,
+  )!;
+  const first = `the network gives ${rate(one)} to ${formatCount(one.connections!, 'connection')}`;
+  const steps = grid
+    .slice(1)
+    .map((each) => `${rate(each)} to ${each.connections}`)
+    .join(', ');
+  const chosen = `${formatCount(best.connections ?? 0, 'connection')} ${best.connections === 1 ? 'is' : 'are'} right`;
+  if (enough === one) {
+    return [`${capital(chosen)}: ${first} and no more to others (${steps}).`];
+  }
+  const beyond = grid.find(({ connections }) => connections! > enough.connections!);
+  const end =
+    beyond === undefined
+      ? `; more than ${enough.connections} were not tried`
+      : `, so that more than ${enough.connections} bring nothing`;
+  const rest =
+    (best.connections ?? 0) < enough.connections!
+      ? ` With ${best.connections} the rest of the pull takes longer than the network: more do not make it faster.`
+      : '';
+  const share =
+    one.connections === 1 ? ', as each connection has a limit of its own or waits for answers' : '';
+  return [`${capital(chosen)}: ${first}, ${steps}${share}${end}.${rest}`];
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** What more workers bring. */
+export function workerAdvice(
+  pulls: readonly Measurement[],
+  best: Measurement,
+  { machine }: Report,
+): string[] {
+  const alike = pulls
+    .filter(({ connections }) => connections === best.connections)
+    .sort((a, b) => a.workers! - b.workers!);
+  const one = alike[0];
+  if (alike.length < 2 || one === undefined || one === best) return [];
+  const gain = one.wallSeconds.median / best.wallSeconds.median;
+  if (gain < 1 + EQUAL_SHARE) {
+    return [
+      `More than ${formatCount(one.workers!, 'worker')} bring nothing on ${formatCount(machine.cores, 'core')}.`,
+    ];
+  }
+  return [
+    `${formatCount(best.workers!, 'worker')} are ${gain.toFixed(1)} times as fast as ${formatCount(one.workers!, 'worker')}.`,
+  ];
+}
+
+/** What would move the limit, and what would not. */
+export function boundAdvice(
+  bound: Verdict['bound'],
+  report: Report,
+  pull: Measurement,
+  { network, local }: Bounds,
+): string[] {
+  const { settings, image, machine } = report;
+  if (bound === 'network') {
+    if (settings.limitRate !== null) {
+      return ['A higher --limit-rate would make the pull faster; more cores or a faster disk would not.'];
+    }
+    return [
+      `A nearer mirror or a faster link would make the pull faster${network > local ? `, up to ${(network / local).toFixed(1)} times` : ''}; more cores or a faster disk would not.`,
+    ];
+  }
+  const more =
+    network > 0 ? 'A faster network or a second mirror would not help' : 'Nothing but the machine counts';
+  if (bound === 'disk') return [`${more}: the disk writes and syncs all the time. A faster disk would.`];
+  const busy = busyShare(pull, machine.cores);
+  const because =
+    busy === undefined ? 'the processor is the limit' : `the processor is busy ${percent(busy)}`;
+  const slow = image.layers.filter(({ format }) => format === 'gzip').length;
+  return [
+    `${more}: ${because}.`,
+    ...(slow > 0
+      ? [
+          `${slow} of ${formatCount(image.layers.length, 'layer')} ${slow === 1 ? 'is' : 'are'} gzip, which is decoded from the first byte to the last by one core a layer: zstd:chunked would use all of them.`,
+        ]
+      : []),
+  ];
+}
+
+/** Parts of a pull that take long for a reason of their own. */
+export function shareAdvice({ other, resolve, prove }: Shares): string[] {
+  const sentences: string[] = [];
+  if (other > NOTABLE_SHARE) {
+    sentences.push(
+      `Starting the program, planning and publishing are ${percent(other)} of this pull: a larger image would say more.`,
+    );
+  }
+  if (resolve > NOTABLE_SHARE)
+    sentences.push(
+      `Manifests and tokens are ${percent(resolve)} of the pull: answers of the registry are slow.`,
+    );
+  if (prove > NOTABLE_SHARE)
+    sentences.push(`${percent(prove)} of the pull is spent after the last byte arrived, on hashing.`);
+  return sentences;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}

@@ -1,0 +1,86 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** A program that has ended. */
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  /** The last lines of stderr. */
+  readonly stderr: string;
+  /** From the start to the exit, in milliseconds. */
+  readonly wallMs: number;
+}
+
+export interface ChildOptions {
+  /** Aborting kills the program and all that it started. */
+  readonly signal: AbortSignal;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Written to its standard input. */
+  readonly input?: string;
+  /** Called with each line of stderr, and the milliseconds since the start. */
+  readonly onLine?: (line: string, atMs: number) => void;
+}
+
+/** A message of another program: the end says what went wrong. */
+const MAX_STDERR_LENGTH = 2000;
+/** A result of `zpull pull --json` has half a KiB a layer; other programs print little. */
+const MAX_STDOUT_LENGTH = 16 * 2 ** 20;
+
+/**
+ * Runs a program to its end, in a process group of its own: a program that it started in turn is
+ * killed with it, and Ctrl-C reaches it only through `signal`.
+ * @throws Error when it cannot be started; the reason of an abort
+ */
+export function runChild(
+  program: string,
+  args: readonly string[],
+  { signal, env = process.env, input, onLine }: ChildOptions,
+): Promise<Ended> {
+  signal.throwIfAborted();
+  const startedMs = performance.now();
+  const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+  const kill = () => killGroup(child.pid);
+  signal.addEventListener('abort', kill, { once: true });
+  // A program that does not read its input may have closed it.
+  child.stdin.on('error', () => {});
+  child.stdin.end(input);
+  let [stdout, stderr] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (stdout.length < MAX_STDOUT_LENGTH) stdout += text;
+  });
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    onLine?.(line, performance.now() - startedMs);
+    stderr = `${stderr}${line}\n`.slice(-MAX_STDERR_LENGTH);
+  });
+  return new Promise<Ended>((resolve, reject) => {
+    let wallMs = 0;
+    child.once('error', reject);
+    child.once('exit', () => {
+      wallMs = performance.now() - startedMs;
+      // What it left running would be measured with what comes next, and keep its files busy.
+      kill();
+    });
+    child.once('close', (code, ended) => {
+      if (signal.aborted) reject(signal.reason as Error);
+      else resolve({ code, signal: ended, stdout, stderr, wallMs });
+    });
+  }).finally(() => signal.removeEventListener('abort', kill));
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It is gone.
+  }
+}
+
+/** The first of these programs that is not in the search path. */
+export function missingProgram(...programs: readonly string[]): string | undefined {
+  const directories = (process.env['PATH'] ?? '').split(delimiter);
+  return programs.find((program) => !directories.some((directory) => existsSync(join(directory, program))));
+}

@@ -1,0 +1,86 @@
+import type { Measurement, Report } from './report.js';
+import { compareSamples } from './statistics.js';
+
+/** What one measurement takes in two reports. */
+export interface Compared {
+  readonly id: string;
+  readonly name: string;
+  /** Medians, in seconds; where the images differ in size, in seconds for a gigabyte. */
+  readonly before: number;
+  readonly now: number;
+  /** Now over before: above 1 it got slower. */
+  readonly ratio: number;
+  readonly verdict: 'slower' | 'faster' | 'no difference' | 'too few runs';
+}
+
+export interface Comparison {
+  readonly rows: readonly Compared[];
+  /** Why the two reports may not be comparable. */
+  readonly doubts: readonly string[];
+}
+
+const GIGABYTE = 1e9;
+
+/**
+ * Compares what two reports have in common. A difference counts if a Mann-Whitney test over all
+ * runs finds that chance makes it in less than one of 20 cases.
+ */
+export function compareReports(before: Report, now: Report): Comparison {
+  const old = new Map(before.measurements.map((measurement) => [measurement.id, measurement]));
+  const rows = now.measurements.flatMap((measurement) => {
+    const other = old.get(measurement.id);
+    return other === undefined ? [] : [compare(other, measurement)];
+  });
+  return { rows, doubts: doubtsOf(before, now, rows.length) };
+}
+
+function compare(before: Measurement, now: Measurement): Compared {
+  const isSame = before.bytes === now.bytes || before.bytes === 0 || now.bytes === 0;
+  const secondsOf = ({ runs }: Measurement) =>
+    runs.map(({ wallSeconds, bytes }) => (isSame ? wallSeconds : (wallSeconds / bytes) * GIGABYTE));
+  const medianOf = ({ wallSeconds, bytesPerSecond }: Measurement) =>
+    isSame ? wallSeconds.median : GIGABYTE / bytesPerSecond.median;
+  const [was, is] = [medianOf(before), medianOf(now)];
+  const difference = compareSamples(secondsOf(before), secondsOf(now));
+  const verdict = (
+    { larger: 'slower', smaller: 'faster', same: 'no difference', 'too-few': 'too few runs' } as const
+  )[difference];
+  return { id: now.id, name: now.name, before: was, now: is, ratio: is / was, verdict };
+}
+
+function doubtsOf(before: Report, now: Report, common: number): string[] {
+  const differing = (what: string, was: unknown, is: unknown) =>
+    was === is ? [] : [`${what} differs: ${String(was)}, now ${String(is)}`];
+  return [
+    ...(common === 0 ? ['the two reports have no measurement in common'] : []),
+    ...(before.complete ? [] : ['the earlier report is not complete']),
+    ...differing('the image', before.image.digest, now.image.digest),
+    ...differing('the processor', before.machine.cpuModel, now.machine.cpuModel),
+    ...differing('the number of cores', before.machine.cores, now.machine.cores),
+    ...differing('the file system', before.machine.fileSystem, now.machine.fileSystem),
+    ...differing('--limit-rate', before.settings.limitRate, now.settings.limitRate),
+  ];
+}
+
+/** The measurements that are slower beyond noise and by more than `percent`. */
+export function slowerThan({ rows }: Comparison, percent: number): Compared[] {
+  return rows.filter(({ verdict, ratio }) => verdict === 'slower' && (ratio - 1) * 100 > percent);
+}
+
+/**
+ * Reads a report.
+ * @throws Error that says what is wrong with the text
+ */
+export function parseReport(text: string): Report {
+  let report: Partial<Report> | null;
+  try {
+    report = JSON.parse(text) as Partial<Report> | null;
+  } catch {
+    throw new Error('is no JSON');
+  }
+  if (typeof report !== 'object' || report === null || !Array.isArray(report.measurements)) {
+    throw new Error('is no report of zpull bench');
+  }
+  if (report.schema !== 1) throw new Error(`is a report of schema ${String(report.schema)}, not 1`);
+  return report as Report;
+}

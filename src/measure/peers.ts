@@ -1,0 +1,250 @@
+import type { ImageInspection } from '../index.js';
+import { missingProgram, runChild } from './child.js';
+import { type Context, NO_SETTING } from './context.js';
+import { pullInto, type Setting } from './pulls.js';
+import { type Finding, PeerFailure, type Subject } from './recorder.js';
+import type { PeerDescription } from './report.js';
+import { LOOPBACK } from './resolve.js';
+
+/** What a peer is to fetch. */
+interface Target {
+  /** Host, repository and digest, as other programs write it. */
+  readonly reference: string;
+  /** `https://host/v2/repository` */
+  readonly url: string;
+  /** The registry speaks http, or its certificate is not checked. */
+  readonly isInsecure: boolean;
+  readonly layers: ImageInspection['layers'];
+}
+
+/** Another program that fetches an image, with its best documented settings. */
+interface Peer extends Pick<PeerDescription, 'leaves' | 'proves'> {
+  /** Programs that must be installed. */
+  readonly programs: (target: Target) => readonly string[];
+  /** Prints its version. */
+  readonly version: string;
+  /** A shell script that fetches the image into `$directory`, which is empty. */
+  readonly script: (target: Target) => string;
+  /** A shell script that removes what it left elsewhere. */
+  readonly cleanUp?: string;
+  /** A shell script that fails with a reason on its standard output where the peer cannot be measured. */
+  readonly check?: string;
+}
+
+const PEERS: Readonly<Record<string, Peer>> = {
+  skopeo: {
+    programs: () => ['skopeo'],
+    version: 'skopeo --version',
+    leaves: 'blobs in an OCI layout, not unpacked',
+    proves: 'the digests of the blobs, no DiffID',
+    script: ({ reference, isInsecure }) =>
+      `skopeo copy --quiet --insecure-policy${isInsecure ? ' --src-tls-verify=false' : ''} ${quote(`docker://${reference}`)} "oci:$directory/layout:x"`,
+  },
+  crane: {
+    programs: () => ['crane'],
+    version: 'crane version',
+    leaves: 'blobs in an OCI layout, not unpacked',
+    proves: 'the digests of the blobs, no DiffID',
+    script: ({ reference, isInsecure }) =>
+      `crane pull --format oci${isInsecure ? ' --insecure' : ''} ${quote(reference)} "$directory/layout"`,
+  },
+  podman: {
+    programs: () => ['podman'],
+    version: 'podman --version',
+    leaves: 'unpacked files in an overlay storage',
+    proves: 'the digests of the blobs and the DiffIDs',
+    // Its overlay leaves a mount where the storage is: a mount namespace of its own takes it along.
+    script: ({ reference, isInsecure }) =>
+      `${isRoot() ? 'unshare --mount ' : ''}podman --root "$directory/root" --runroot "$directory/run" pull --quiet${isInsecure ? ' --tls-verify=false' : ''} ${quote(reference)}`,
+    ...(isRoot() ? {} : { cleanUp: 'podman unshare rm -rf "$directory/root" "$directory/run"' }),
+  },
+  ctr: {
+    programs: () => ['ctr'],
+    version: 'ctr --version',
+    leaves: 'blobs and unpacked snapshots, in a namespace of containerd that is removed',
+    proves: 'the digests of the blobs and the DiffIDs',
+    check:
+      'ctr version >/dev/null 2>&1 || { echo containerd does not run here, or only root may use it; false; }',
+    script: ({ reference, isInsecure }) =>
+      `ctr --namespace zpull-bench-$$ images pull${isInsecure ? ' --plain-http' : ''} ${quote(reference)} >/dev/null; code=$?; ctr --namespace zpull-bench-$$ images rm --sync ${quote(reference)} >/dev/null; ctr namespaces rm zpull-bench-$$ >/dev/null; (exit $code)`,
+  },
+  curl: {
+    programs: ({ layers }) => ['bash', 'curl', 'openssl', ...new Set(layers.flatMap(decoderProgram))],
+    version: 'curl --version',
+    leaves: "the layers' tars, not unpacked",
+    proves: 'the DiffIDs',
+    script: curlScript,
+  },
+  docker: {
+    programs: () => ['docker'],
+    version: 'docker --version',
+    leaves: 'unpacked files in the storage of the daemon',
+    proves: 'the digests of the blobs and the DiffIDs',
+    check: 'echo its only storage is that of the daemon, which a benchmark must not empty; false',
+    script: ({ reference }) => `docker pull --quiet ${quote(reference)}`,
+  },
+};
+
+export const PEER_NAMES: readonly string[] = Object.keys(PEERS);
+
+/** All layers at once: each is received, decoded, written as a tar, and hashed. */
+function curlScript({ url, layers }: Target): string {
+  const pipes = layers.map((layer, i) => {
+    const hex = layer.diffId.slice('sha256:'.length);
+    const hash = `$(curl -sfL ${quote(`${url}/blobs/${layer.digest}`)} | ${decoderOf(layer)} | tee "$directory/${i}.tar" | openssl dgst -sha256 -r)`;
+    return `{ hash="${hash}" && [[ $hash == ${hex}* ]]; } & pids+=($!)`;
+  });
+  return ['set -o pipefail', ...pipes, `for pid in "\${pids[@]}"; do wait $pid || exit 1; done`].join('\n');
+}
+
+function decoderOf({ format }: ImageInspection['layers'][number]): string {
+  if (format === 'tar') return 'cat';
+  if (format === 'gzip' || format === 'estargz') return 'pigz -dc';
+  return 'zstd -dcq';
+}
+
+function decoderProgram(layer: ImageInspection['layers'][number]): string[] {
+  return decoderOf(layer).split(' ', 1);
+}
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
+}
+
+/** A word for a POSIX shell. */
+function quote(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/**
+ * Measures other programs and zpull in turns, each into an empty directory. Names those that
+ * cannot be measured here.
+ */
+export async function measurePeers(
+  context: Context,
+  names: readonly string[],
+  setting: Setting,
+): Promise<void> {
+  const { image, recorder } = context;
+  if (names.length === 0) return;
+  if (image.isLocal) return recorder.doubt('no other program was measured: the image is on this machine');
+  const target = await targetOf(context);
+  const peers: string[] = [];
+  for (const name of names) {
+    const description = await describe(context, name, target);
+    recorder.report.peers.push(description);
+    if (description.missing === null) peers.push(name);
+  }
+  recorder.save();
+  if (peers.length === 0) return;
+  const own = { subject: peerSubject('zpull', setting), run: () => ownRun(context, setting) };
+  const others = peers.map((name) => ({
+    subject: peerSubject(name),
+    run: () => peerRun(context, name, PEERS[name]!, target),
+  }));
+  await context.inTurns([own, ...others]);
+}
+
+export function peerId(name: string): string {
+  return `peer/${name}`;
+}
+
+function peerSubject(name: string, setting?: Setting): Subject {
+  const isOwn = setting !== undefined;
+  return {
+    ...NO_SETTING,
+    ...setting,
+    id: peerId(name),
+    stage: 'peer',
+    name: isOwn ? 'zpull, in turn' : name,
+    peer: name,
+  };
+}
+
+async function ownRun(context: Context, setting: Setting): Promise<Finding> {
+  return context.withPath(context.freshStore(context.image), async (store) => {
+    const { result, ...called } = await pullInto(context, store, setting);
+    return { ...called, bytes: result.fetchedBytes ?? context.image.blobBytes };
+  });
+}
+
+async function peerRun(context: Context, name: string, peer: Peer, target: Target): Promise<Finding> {
+  return context.withPath(context.makeDirectory(), async (directory) => {
+    const { signal } = context.options;
+    const env = { ...process.env, directory };
+    // `times` prints the CPU time of the shell and of what it ran, in its second line.
+    const script = `${peer.script(target)}\ncode=$?; times; exit $code`;
+    try {
+      const ended = await runChild('bash', ['-c', script], { signal, env });
+      if (ended.code !== 0) {
+        const end = ended.signal === null ? `exit code ${ended.code}` : ended.signal;
+        throw new PeerFailure(`${name} ended with ${end}: ${ended.stderr.trim().slice(-500)}`);
+      }
+      return {
+        wallSeconds: ended.wallMs / 1000,
+        bytes: context.image.blobBytes,
+        cpuSeconds: secondsOfTimes(ended.stdout),
+        peakMemoryBytes: null,
+        stages: null,
+        timeline: null,
+      };
+    } finally {
+      if (peer.cleanUp !== undefined) {
+        await runChild('bash', ['-c', peer.cleanUp], { signal: AbortSignal.timeout(60_000), env });
+      }
+    }
+  });
+}
+
+/** Reads what `times` of a POSIX shell prints last: `0m0.012s 0m0.034s`. */
+function secondsOfTimes(stdout: string): number | null {
+  const numbers = (stdout.trimEnd().split('\n').at(-1) ?? '').matchAll(/(\d+)m([\d.]+)s/g);
+  const seconds = [...numbers].map(([, minutes, rest]) => Number(minutes) * 60 + Number(rest));
+  return seconds.length === 2 ? seconds[0]! + seconds[1]! : null;
+}
+
+async function describe(context: Context, name: string, target: Target): Promise<PeerDescription> {
+  const peer = PEERS[name]!;
+  const { leaves, proves } = peer;
+  const absent = missingProgram('bash', ...peer.programs(target));
+  const common = { name, leaves, proves, command: peer.script(target) };
+  if (absent !== undefined) return { ...common, version: null, missing: `${absent} is not installed` };
+  const { signal } = context.options;
+  const version = await runChild('bash', ['-c', peer.version], { signal });
+  const versionText = version.stdout.trim().split('\n', 1)[0]?.slice(0, 100) || null;
+  if (peer.check === undefined) return { ...common, version: versionText, missing: null };
+  const check = await runChild('bash', ['-c', peer.check], { signal });
+  return { ...common, version: versionText, missing: check.code === 0 ? null : check.stdout.trim() };
+}
+
+/** Docker Hub's registry has another name than its images. */
+const HUB = 'registry-1.docker.io';
+
+async function targetOf(context: Context): Promise<Target> {
+  const { image, options } = context;
+  const [name = ''] = image.pinned.split('@');
+  const [host = '', ...path] = name.split('/');
+  const repository = path.join('/').replace(/:[^:/]*$/, '');
+  const server = host === 'docker.io' ? HUB : host;
+  const isPlain = await speaksHttp(context, server);
+  return {
+    reference: `${host}/${repository}@${image.digest}`,
+    url: `${isPlain ? 'http' : 'https'}://${server}/v2/${repository}`,
+    isInsecure: isPlain || options.pull.tlsVerify === false,
+    layers: context.layers,
+  };
+}
+
+/** Whether a registry is to be asked by http: as the user says, or a loopback one without TLS. */
+async function speaksHttp({ options: { pull, signal } }: Context, server: string): Promise<boolean> {
+  if (pull.plainHttp === true) return true;
+  if (!LOOPBACK.test(server)) return false;
+  try {
+    await fetch(`https://${server}/v2/`, { signal });
+    return false;
+  } catch (error) {
+    signal.throwIfAborted();
+    const { code = '' } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    return !/CERT|SIGNED/.test(code);
+  }
+}
