@@ -3,11 +3,12 @@
  * such file with 10 to 20 ms less CPU time than ES modules. A thread loads its modules anew each
  * time it starts: from one file that takes a third of the CPU time that it takes from 200.
  */
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const DIST = fileURLToPath(new URL('../', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const BUNDLE = `${DIST}bundle/`;
 
 /** Addons and packages that look for files of their own stay as they are installed. */
@@ -59,7 +60,8 @@ const MINIFIED = { minify: true, sourcemap: 'linked', sourcesContent: false } as
 /**
  * Writes the bundles. They lie as deep below the package as the sources, so that paths relative to
  * `import.meta.url` hold: `cli/main.cjs`, which parses the command line; `cli/commands.cjs`, which
- * it loads to run a command; `threads/entry.cjs`, the code of a thread.
+ * it loads to run a command; `threads/entry.cjs`, the code of a thread; `page/`, what a page of
+ * `zpull bench --html` has in it.
  * @throws Error of esbuild when a module cannot be resolved
  */
 export async function bundle(): Promise<void> {
@@ -79,6 +81,29 @@ export async function bundle(): Promise<void> {
     ...COMMON,
     entryPoints: [`${DIST}workers/entry.cjs`],
     outfile: `${BUNDLE}threads/entry.cjs`,
+  });
+  await bundlePage();
+}
+
+/**
+ * Bundles what a page of `zpull bench --html` draws with. uPlot is not installed with zpull, and each
+ * page is a copy of it: its licence goes along.
+ */
+async function bundlePage(): Promise<void> {
+  const licence = `/*! uPlot, https://github.com/leeoniya/uPlot\n${readFileSync(`${ROOT}node_modules/uplot/LICENSE`, 'utf8')}\n*/`;
+  await build({
+    bundle: true,
+    minify: true,
+    platform: 'browser',
+    target: 'es2022',
+    format: 'iife',
+    logLevel: 'warning',
+    banner: { js: licence },
+    entryPoints: {
+      page: `${ROOT}src/measure/html/browser/main.ts`,
+      style: `${ROOT}src/measure/html/browser/page.css`,
+    },
+    outdir: `${BUNDLE}page`,
   });
 }
 

@@ -46,6 +46,8 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['registry'],
   yargs: ['cli'],
   'simple-statistics': ['measure'],
+  uplot: ['measure'],
+  'puppeteer-core': ['test'],
   ora: ['cli'],
   'fast-check': ['test'],
   esbuild: ['scripts'],

@@ -15,7 +15,8 @@ export interface LockedPackage {
 const HEAD = `# Third-party software
 
 zpull itself is under the Apache License 2.0 (\`LICENSE\`). These npm packages are installed with it; of those that name a platform only the ones for
-yours. Each brings its own licence text; \`dist/bundle/\` has parts of undici, fzstd, simple-statistics, smol-toml, yargs and zstddec in it. \`npm run third-party\` writes this file from \`package-lock.json\`, and a test compares the two.
+yours. Each brings its own licence text; \`dist/bundle/\` has parts of undici, fzstd, simple-statistics, smol-toml, yargs and zstddec in it, and all
+of uPlot 1.6.32 (MIT) with its licence text, as has each page that \`zpull bench --html\` writes. \`npm run third-party\` writes this file from \`package-lock.json\`, and a test compares the two.
 
 The binaries of \`@mongodb-js/zstd\` contain libzstd 1.5.2 (BSD-3-Clause), bound through Rust crates (MIT or Apache-2.0). \`undici\` contains llhttp (MIT),
 compiled to WebAssembly, and \`zstddec\` libzstd 1.5.7 (BSD-3-Clause).
