@@ -178,7 +178,8 @@ test('of a registry that ignores ranges, each blob is received once as a whole',
   const image = await gzipImage(t, 3, 3);
   const faults = [{ match: { path: '/blobs/' }, action: { ignoreRange: true } as const }];
   const registry = await startSandbox(t, { layout: image.layout, faults });
-  const { bytes } = await measure(t, registry, image.ref);
+  // The second blob begins when it is known.
+  const { bytes } = await measure(t, registry, image.ref, { connections: 1 });
   assert.ok(bytes >= layerBytes(image), `${bytes}`);
   for (const { digest, size } of readManifest(image.layout, image.ref).layers) {
     const sent = registry.requests.filter(({ path }) => path.endsWith(digest));
