@@ -1,7 +1,7 @@
 export type { LayerFormat } from '../format/layer-format.js';
 export { inspectImage, pullImage, pullPath } from '../pull/pull.js';
 export type { PullEvent } from '../pull/pull-events.js';
-export type { Policy, PullOptions } from '../pull/pull-options.js';
+export type { Policy, PullOptions, RunOptions } from '../pull/pull-options.js';
 export type {
   ImageInspection,
   LayerInspection,
@@ -10,4 +10,5 @@ export type {
   PathSelection,
   PullResult,
 } from '../pull/pull-result.js';
+export { Shared } from '../pull/shared.js';
 export { listTags, type TagListing, type TagOptions } from '../pull/tags.js';

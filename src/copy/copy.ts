@@ -6,7 +6,7 @@ import { leavesSizeOut } from '../format/manifest.js';
 import type { Stages } from '../pool/stages.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
 import type { FetchFigures } from '../pull/layer.js';
-import type { PullOptions } from '../pull/pull-options.js';
+import type { PullOptions, RunOptions } from '../pull/pull-options.js';
 import { PullSession } from '../pull/pull-session.js';
 import { Workers } from '../pull/workers.js';
 import { getBlob } from '../store/image-record.js';
@@ -52,7 +52,10 @@ export interface CopyResult extends CopyFigures {
  * and the image after all of them.
  * @throws PullError
  */
-export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
+export async function copyImage(
+  reference: string,
+  options: CopyOptions & Pick<RunOptions, 'shared' | 'stages'>,
+): Promise<CopyResult> {
   checkCopyDestination(options.destination);
   const interrupted = 'the copy was interrupted';
   const session = await PullSession.open(reference, { ...options, store: NO_STORE }, interrupted);
@@ -66,6 +69,7 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
   } finally {
     session.close();
     await copy.close();
+    session.endTurns();
   }
 }
 
@@ -89,7 +93,9 @@ class Copy {
    * meanwhile.
    */
   async run(): Promise<CopyResult> {
-    const source = await this.#withSizes(await this.#readSource());
+    const read = await this.#readSource();
+    await this.#session.takeTurn('pull');
+    const source = await this.#withSizes(read);
     this.#target = this.#openTarget(source);
     const target = await this.#target;
     const { context } = await this.#session.stop.guard(this.#startWorkers(source));

@@ -28,7 +28,7 @@ import { RangesFetch } from './ranges-fetch.js';
 const TICK_MS = 100;
 
 /** The options of a pull. The store is only read: manifest and config are not fetched again. */
-export type NetworkOptions = Omit<PullOptions, 'policy' | 'follower'>;
+export type NetworkOptions = Omit<PullOptions, 'policy'>;
 
 export interface NetworkMeasurement {
   readonly image: string;

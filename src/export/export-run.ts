@@ -1,4 +1,5 @@
 import { outsideStore } from '../files/storage-error.js';
+import { onAbort, throwIfAborted } from '../format/abort.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, guardListener, PullError } from '../format/error.js';
 import { usableCores } from '../pool/cores.js';
@@ -15,6 +16,9 @@ import { changedLayer, createBlockTags, createPartRecords } from './block-tags.j
 /** Limit of the threads of an export: more of them wait for the disk, not for a core. */
 const MAX_THREADS = 4;
 
+/** The message when a signal ends an export. */
+export const INTERRUPTED = 'the export was interrupted';
+
 /** Interval of `written` events: a display does not need more than ten a second. */
 const TICK_MS = 100;
 
@@ -26,7 +30,10 @@ export interface ExportOptions {
   readonly store: string;
   /** DiffIDs of the layers, lowest first. */
   readonly diffIds: readonly string[];
-  /** An abort ends the export at once: it throws the reason and leaves nothing unfinished. */
+  /**
+   * An abort ends the export at once, and nothing unfinished stays. The error is the reason if it is
+   * a PullError, otherwise `interrupted` with the reason as its cause.
+   */
   readonly signal?: AbortSignal;
   /** Records the stages of the export, and of other calls with the same recorder. */
   readonly stages?: StageRecorder;
@@ -109,7 +116,7 @@ export function withFilesExport<T>(
       try {
         return await work({ ...run, prove, proven, given: given ?? {} });
       } catch (error) {
-        options.signal?.throwIfAborted();
+        throwIfAborted(options.signal, INTERRUPTED);
         // Damaged bytes may be the cause of a malformed header: `prove` throws if they are.
         if (error instanceof PullError && MALFORMED_CODES.includes(error.code)) await prove();
         throw error;
@@ -130,14 +137,13 @@ async function withThreads<T>(
 ): Promise<T> {
   const { paths, layers, files, followed } = given;
   const { signal, stages = new StageRecorder() } = given.options;
-  signal?.throwIfAborted();
+  throwIfAborted(signal, INTERRUPTED);
   stages.set({ workers: exportThreads(), connections: 0, limitRate: undefined, patienceMs: 0 });
   const counters = createCounters();
   const setup = { storeRoot: paths.root, counters, ...(files && { layers: files }) };
   const pool = followed?.pool ?? (await startExportPool(exportThreads(), setup, stages));
   const abort = () => void pool.destroy();
-  signal?.addEventListener('abort', abort);
-  if (signal?.aborted) abort();
+  const removeAbort = onAbort(signal, abort);
   let thrown: Error | undefined;
   const emit = guardListener(given.options.onEvent, (error) => {
     thrown = error;
@@ -149,11 +155,11 @@ async function withThreads<T>(
     result = await work({ pool, layers, emit, stages, begin: progress.begin });
     progress.report();
   } catch (error) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal, INTERRUPTED);
     throw thrown ?? outsideStore(error, paths.root);
   } finally {
     progress.close();
-    signal?.removeEventListener('abort', abort);
+    removeAbort();
     await pool.destroy();
   }
   // By now, a promise that the last call of the listener returned has been rejected.

@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path';
 import { spareBytes } from '../files/disk-space.js';
+import { onAbort, throwIfAborted } from '../format/abort.js';
 import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/error.js';
 import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/messages.js';
@@ -10,7 +11,7 @@ import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
 import { createBlockTags, createPartRecords } from './block-tags.js';
 import { EarlyLayer, EarlyWriter } from './early-writer.js';
-import { type ExportOptions, ExportProgress, type FollowedLayers } from './export-run.js';
+import { type ExportOptions, ExportProgress, type FollowedLayers, INTERRUPTED } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import type { RootfsTarget } from './rootfs-target.js';
 
@@ -116,13 +117,13 @@ export class RootfsFollower implements LayerFollower {
    * Waits until the files of all layers are written; the layers must be in the store. The caller
    * closes the result.
    * @returns undefined when no files were written
-   * @throws the signal's reason; what `onEvent` threw; PullError as `storageError` when the files
+   * @throws PullError as `abortError`; what `onEvent` threw; PullError as `storageError` when the files
    *   cannot be removed
    */
   async finish(options: ExportOptions & { readonly directory: string }): Promise<BegunRootfs | undefined> {
     const { diffIds, signal, directory } = options;
     const abort = () => this.#giveUp();
-    signal?.addEventListener('abort', abort);
+    const removeAbort = onAbort(signal, abort);
     let thrown: Error | undefined;
     const emit = guardListener(options.onEvent, (error) => {
       thrown = error;
@@ -141,10 +142,10 @@ export class RootfsFollower implements LayerFollower {
       abort(); // the export meets the same error and reports it
     } finally {
       progress.close();
-      signal?.removeEventListener('abort', abort);
+      removeAbort();
     }
     await this.#disposal;
-    signal?.throwIfAborted();
+    throwIfAborted(signal, INTERRUPTED);
     if (thrown !== undefined) throw thrown;
     return undefined;
   }

@@ -57,6 +57,7 @@ export function createLocalSession(
       return files.blobUrl(digest);
     },
     access: async () => ({ origin: '', value: undefined, expiresAtMs: Number.POSITIVE_INFINITY }),
+    disconnect() {},
     close() {},
   };
 }

@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { abortError, onAbort } from '../format/abort.js';
 import type { LayerFollower } from '../pool/messages.js';
 import type { StageRecorder } from '../pool/stages.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
@@ -71,18 +71,11 @@ export class Stop {
   }
 
   /**
-   * Ends the pull when the signal aborts: with its reason if that is a PullError, otherwise as
-   * `interrupted` with this message.
+   * Ends the pull when the signal aborts, with an error as `abortError`.
    * @returns a function that removes the listener
    */
   follow(signal: AbortSignal | undefined, message: string): () => void {
-    const aborted = () => {
-      const reason: unknown = signal?.reason;
-      this.now(reason instanceof PullError ? reason : new PullError('interrupted', message));
-    };
-    if (signal?.aborted) aborted();
-    else signal?.addEventListener('abort', aborted);
-    return () => signal?.removeEventListener('abort', aborted);
+    return onAbort(signal, () => this.now(abortError(signal!, message)));
   }
 
   /** Runs `action` when the pull stops, immediately if it already has. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
+import { PullError } from '../format/error.js';
 import {
   formatLocalImage,
   formatReference,
@@ -9,7 +10,7 @@ import {
   type Reference,
 } from '../format/reference.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
-import { createCounters, createRateLimit } from '../pool/shared-memory.js';
+import { createCounters } from '../pool/shared-memory.js';
 import { StageRecorder } from '../pool/stages.js';
 import {
   Concurrency,
@@ -32,8 +33,9 @@ import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './oci-layout.js';
 import { Stop } from './pull-context.js';
 import { Progress } from './pull-events.js';
-import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';
+import { type RunOptions, resolveOptions, type Settings } from './pull-options.js';
 import { KarmaRetryPolicy } from './retry-policy.js';
+import { Shared, type TurnKind } from './shared.js';
 
 const USER_AGENT = 'zpull';
 
@@ -67,7 +69,9 @@ export class PullSession {
   readonly stages: StageRecorder;
   /** Shared by all threads. */
   readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
-  readonly #options: PullOptions;
+  readonly #options: RunOptions;
+  readonly #shared: Shared;
+  readonly #turns: (() => void)[] = [];
   readonly #draining: NodeJS.Timeout;
   readonly #unfollow: () => void;
   readonly #endpointState = createEndpointState();
@@ -80,15 +84,16 @@ export class PullSession {
    * aborts.
    * @throws PullError as `resolveOptions`, `parseSource` and `readRegistries`
    */
-  static async open(reference: string, options: PullOptions, interrupted: string): Promise<PullSession> {
+  static async open(reference: string, options: RunOptions, interrupted: string): Promise<PullSession> {
     const registries = await readRegistries(process.env);
     const settings = resolveOptions(options);
     return new PullSession(parseSource(reference, registries), settings, options, interrupted);
   }
 
-  private constructor(source: ImageSource, settings: Settings, options: PullOptions, interrupted: string) {
+  private constructor(source: ImageSource, settings: Settings, options: RunOptions, interrupted: string) {
     this.source = source;
     this.#options = options;
+    this.#shared = options.shared ?? new Shared(settings.limitRate);
     this.stages = options.stages ?? new StageRecorder();
     this.stages.set(settings);
     // Looking into a layout is cheap, and otherwise the store could fall behind the layout.
@@ -96,11 +101,9 @@ export class PullSession {
     this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
     const counters = createCounters();
     this.progress = new Progress(counters, options.onEvent, (error) => this.stop.now(error));
-    const { limitRate, connections, patienceMs } = settings;
-    this.setup = {
-      counters,
-      ...(limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) }),
-    };
+    const { connections, patienceMs } = settings;
+    const { rateLimit } = this.#shared;
+    this.setup = { counters, ...(rateLimit && { rateLimit }) };
     this.concurrency = new Concurrency(createLimits(1, connections));
     this.retries = new KarmaRetryPolicy({
       tauMs: patienceMs,
@@ -169,7 +172,7 @@ export class PullSession {
         pause: (wait) => this.retries.pause(wait),
       },
       waits: this.#waits,
-      tokens: this.#options.tokens ?? new Map(),
+      tokens: this.#shared.tokens,
       userAgent: USER_AGENT,
       ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
     });
@@ -197,7 +200,12 @@ export class PullSession {
     if (!isLocal(this.source)) {
       await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal }));
     }
-    return this.request(() => read(this.registry));
+    const endTurn = await this.#shared.turn('resolve', this.stop);
+    try {
+      return await this.request(() => read(this.registry));
+    } finally {
+      endTurn();
+    }
   }
 
   readonly #countResolved = (bytes: number): void => this.stages.clock.addBytes('resolve', bytes);
@@ -250,6 +258,22 @@ export class PullSession {
     if (this.stop.reason !== undefined) throw this.stop.reason;
   }
 
+  /**
+   * Waits until this pull may use threads; `endTurns` ends the turn. Closes idle connections
+   * meanwhile.
+   * @throws the reason of a stop
+   */
+  async takeTurn(kind: TurnKind): Promise<void> {
+    if (this.#options.shared === undefined) return;
+    this.#registry?.disconnect();
+    this.#turns.push(await this.#shared.turn(kind, this.stop));
+  }
+
+  /** The threads of this pull have ended. */
+  endTurns(): void {
+    for (const end of this.#turns.splice(0)) end();
+  }
+
   /** Sends and emits nothing more. */
   close(): void {
     this.#unfollow();
@@ -264,6 +288,9 @@ export class PullSession {
  * @throws PullError `reference-malformed`
  */
 function parseSource(reference: string, registries: Registries | undefined): ImageSource {
+  if (typeof reference !== 'string') {
+    throw new PullError('reference-malformed', `an image is named by a string, not by ${typeof reference}`);
+  }
   const local = parseLocalImage(reference, (path) => resolve(path));
   if (local !== undefined) {
     const name = local.digest ?? local.tag ?? '';

@@ -18,7 +18,7 @@ import {
   sumOfFetches,
 } from './layer.js';
 import type { PullEvent } from './pull-events.js';
-import type { PullOptions } from './pull-options.js';
+import type { RunOptions } from './pull-options.js';
 import {
   type ImageInspection,
   inspectionOf,
@@ -37,7 +37,7 @@ import type { Workers } from './workers.js';
  * Pulls an image into the store, each layer verified by its DiffID.
  * @throws PullError; what was received before stays in the store, and the next pull resumes there
  */
-export function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
+export function pullImage(reference: string, options: RunOptions): Promise<PullResult> {
   return withPull(reference, options, openStore, (pull) => pull.run());
 }
 
@@ -52,7 +52,7 @@ export function pullImage(reference: string, options: PullOptions): Promise<Pull
 export function pullPath(
   reference: string,
   selection: PathSelection,
-  options: PullOptions,
+  options: RunOptions,
 ): Promise<PathResult> {
   return withPull(reference, options, openStore, (pull) => pull.runPath(selection));
 }
@@ -62,14 +62,14 @@ export function pullPath(
  * tables of contents, and no content. Writes nothing to the store, which need not exist.
  * @throws PullError as `pullImage`
  */
-export function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
+export function inspectImage(reference: string, options: RunOptions): Promise<ImageInspection> {
   return withPull(reference, options, openStoreToRead, (pull) => pull.inspect());
 }
 
 /** Runs `action` with a pull, all of whose threads, timers and locks are gone afterwards. */
 async function withPull<T>(
   reference: string,
-  options: PullOptions,
+  options: RunOptions,
   open: typeof openStore,
   action: (pull: Pull) => Promise<T>,
 ): Promise<T> {
@@ -85,6 +85,7 @@ async function withPull<T>(
   } finally {
     session.close();
     await pull?.close();
+    session.endTurns();
   }
 }
 
@@ -108,7 +109,13 @@ class Pull {
   }
 
   async run(): Promise<PullResult> {
-    return (await this.#useRecorded()) ?? this.#pullImage(await this.#resolveToPull());
+    const recorded = await this.#useRecorded();
+    if (recorded !== undefined) return recorded;
+    const image = await this.#resolveToPull();
+    const layers = imageLayers(image, this.#paths);
+    if (layers.some(({ cachedTarBytes }) => cachedTarBytes === undefined))
+      await this.#session.takeTurn('pull');
+    return this.#pullImage(image);
   }
 
   async runPath(selection: PathSelection): Promise<PathResult> {
@@ -120,6 +127,7 @@ class Pull {
     const recorded = await this.#useRecorded();
     if (recorded !== undefined) return inFull(recorded);
     const image = await this.#resolveToPull();
+    await this.#session.takeTurn('pull');
     return (await this.#pick(image, selection)) ?? inFull(await this.#pullImage(image));
   }
 
@@ -129,6 +137,8 @@ class Pull {
     const recorded = recordedImage(this.#paths, source.image, settings);
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
+    if (layers.some(({ cachedTarBytes }) => cachedTarBytes === undefined))
+      await this.#session.takeTurn('inspect');
     const prepared = await this.#prepare(await this.#missing(layers));
     const inspection = inspectionOf(source.image, this.#paths, image, layers, prepared);
     return { ...inspection, stages: this.#session.stages.result() };

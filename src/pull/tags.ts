@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
 import { formatReference, withoutTransport } from '../format/reference.js';
-import type { PullOptions } from './pull-options.js';
+import type { PullOptions, RunOptions } from './pull-options.js';
 import { PullSession } from './pull-session.js';
 
 /** The tags of a repository. */
@@ -23,7 +23,6 @@ export type TagOptions = Pick<
   | 'certDir'
   | 'credentials'
   | 'authfile'
-  | 'tokens'
   | 'debug'
   | 'signal'
   | 'onEvent'
@@ -36,7 +35,10 @@ export type TagOptions = Pick<
  *   `image-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`,
  *   `answer-unexpected`, `metadata-malformed`
  */
-export async function listTags(repository: string, options: TagOptions = {}): Promise<TagListing> {
+export async function listTags(
+  repository: string,
+  options: TagOptions & Pick<RunOptions, 'shared'> = {},
+): Promise<TagListing> {
   // The store is not opened.
   const session = await PullSession.open(
     repository,

@@ -95,6 +95,9 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
       return { origin: session.origin, value, expiresAtMs: session.authorizationExpiresAtMs };
     },
     open: () => tryEach((session) => session.open()),
+    disconnect() {
+      for (const { session } of made) session.disconnect();
+    },
     close() {
       for (const { session } of made) session.close();
     },

@@ -67,6 +67,8 @@ export interface RegistrySession {
    * @throws PullError as `getManifest`
    */
   open(): Promise<void>;
+  /** Closes connections while no request is in flight; the next one opens a new one. */
+  disconnect(): void;
   /** Closes idle connections, ends waits and a running credential helper. */
   close(): void;
 }
@@ -91,6 +93,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       // A registry that requires a token is sent a request for one anyway.
       if (context.origins.length > 1) await authorizer.authorization('');
     },
+    disconnect: () => context.client.close(),
     close() {
       context.client.close();
       context.closing.abort();

@@ -64,11 +64,12 @@ export function storePaths(root: string, isReadOnly = false): StorePaths {
  * as the XDG base directory specification asks. Directories of other format versions are left
  * alone.
  * @param warn called at most once, with a sentence about other users who own the store
- * @throws PullError `store-broken` if the store has only unknown versions or one of its directories
+ * @throws PullError `option-malformed` without a root; `store-broken` if the store has only unknown versions or one of its directories
  *   is a link; `store-denied` if one is world-writable; `option-malformed` for a root behind
  *   another user's link as `followLinks`; else as `storageError`
  */
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
+  requireRoot(root);
   const paths = storePaths(root);
   const { packs, layers, images, blobs } = paths;
   // Refuses the store before anything is created in it.
@@ -90,9 +91,22 @@ export function openStore(root: string, warn: (message: string) => void = () => 
  * @throws PullError as `openStore`
  */
 export function openStoreToRead(root: string, warn: (message: string) => void = () => {}): StorePaths {
+  requireRoot(root);
   const paths = storePaths(root, true);
   checkStore(paths, warn);
   return paths;
+}
+
+/** Callers without types may pass anything. @throws PullError `option-malformed` */
+function requireRoot(root: unknown): void {
+  if (typeof root === 'string' && root !== '') return;
+  throw new PullError(
+    'option-malformed',
+    `store must be the path of a directory, not ${JSON.stringify(root)}`,
+    {
+      hint: 'name the directory of the store',
+    },
+  );
 }
 
 /**

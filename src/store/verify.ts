@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from '../format/abort.js';
 import type { Digest } from '../format/digest.js';
 import { usableCores } from '../pool/cores.js';
 import { createCounters } from '../pool/shared-memory.js';
@@ -16,6 +17,8 @@ import { openStore, type StoreOptions, type StorePaths } from './paths.js';
 
 /** Hashing threads: each does 1.7 GB/s, and four match the fastest disks. */
 const MAX_THREADS = 4;
+
+const INTERRUPTED = 'the check was interrupted';
 
 /** A damaged part of a layer. */
 export interface DamagedPart {
@@ -40,12 +43,15 @@ export interface VerifyResult {
 export async function verifyStore(
   options: StoreOptions & {
     readonly image?: string;
-    /** Ends the check at once; its reason is thrown. */
+    /**
+     * Ends the check at once. The error is the reason if it is a PullError, otherwise `interrupted`
+     * with the reason as its cause.
+     */
     readonly signal?: AbortSignal;
   },
 ): Promise<VerifyResult> {
   const { signal } = options;
-  signal?.throwIfAborted();
+  throwIfAborted(signal, INTERRUPTED);
   const paths = openStore(options.store, options.warn);
   const images = imagesOf(paths);
   const selected =
@@ -98,21 +104,21 @@ async function checkAll(
     onEvent: () => {},
   });
   const abort = () => void pool.destroy();
-  signal?.addEventListener('abort', abort);
+  const removeAbort = onAbort(signal, abort);
   // Longest first, so that all threads finish at about the same time.
   found.sort((a, b) => b.record.extents.lengthBytes - a.record.extents.lengthBytes);
   try {
-    signal?.throwIfAborted();
+    throwIfAborted(signal, INTERRUPTED);
     const checks = found.map(async ({ record }) => {
       const falsePaths = await checkLayer(pool, paths, record);
       if (falsePaths !== undefined) damaged.set(record.diffId, falsePaths);
     });
     for (const check of await Promise.allSettled(checks)) if (check.status === 'rejected') throw check.reason;
   } catch (error) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal, INTERRUPTED);
     throw error;
   } finally {
-    signal?.removeEventListener('abort', abort);
+    removeAbort();
     await pool.destroy();
   }
   return damaged;

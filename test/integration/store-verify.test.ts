@@ -117,10 +117,11 @@ test('an image that the store does not have is not found', async (t) => {
   assert.deepEqual([error.code, error.exitCode], ['image-not-found', 3]);
 });
 
-test('an aborted check ends with the reason of its signal', async (t) => {
+test('an aborted check ends with the reason of its signal as the cause', async (t) => {
   const { store } = await twoImages(t);
   const controller = new AbortController();
   const checking = verifyStore({ store, signal: controller.signal });
-  controller.abort(new Error('enough'));
-  await assert.rejects(checking, { message: 'enough' });
+  const reason = new Error('enough');
+  controller.abort(reason);
+  await assert.rejects(checking, { code: 'interrupted', cause: reason });
 });

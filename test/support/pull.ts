@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import type { RunOptions } from '../../src/api/pull.js';
 import { parseDigest } from '../../src/format/digest.js';
-import { PullError, type PullEvent, type PullOptions, type PullResult, pullImage } from '../../src/index.js';
+import { PullError, type PullEvent, type PullResult, pullImage } from '../../src/index.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { listImageRecords } from '../../src/store/image-record.js';
@@ -16,7 +17,7 @@ export interface Pulled {
 }
 
 /** Pulls and records the events. */
-export async function pull(image: string, options: PullOptions): Promise<Pulled> {
+export async function pull(image: string, options: RunOptions): Promise<Pulled> {
   const events: PullEvent[] = [];
   const onEvent = (event: PullEvent) => {
     events.push(event);

@@ -42,7 +42,7 @@ export async function copyWithProgress(
   destination: CopyDestination,
   options: OptionValues,
   signal: AbortSignal,
-  { tokens, stages }: SharedState = {},
+  { shared, stages }: SharedState = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options, process.stderr, 'at the destination');
   const allPlatforms = options['all-platforms'] === true;
@@ -50,7 +50,7 @@ export async function copyWithProgress(
     withRenderer(renderer, (onEvent) =>
       copyImage(image, {
         ...pullOptionsOf(options, process.env),
-        ...(tokens && { tokens }),
+        ...(shared && { shared }),
         ...(stages && { stages }),
         destination: target,
         allPlatforms,

@@ -1,5 +1,5 @@
 import { checkDestination, EXPORT_SCHEMES, type PreparedExport } from '../../api/export-schemes.js';
-import type { PathResult, PullOptions, PullResult } from '../../api/pull.js';
+import type { PathResult, PullResult, RunOptions } from '../../api/pull.js';
 import { StageRecorder, type Stages } from '../../api/stages.js';
 import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
 import { UsageError } from '../failure.js';
@@ -81,7 +81,7 @@ interface PullAndExport {
  */
 export async function pullAndExport(
   { reference, destination, options, signal }: PullAndExport,
-  pull: (state: Pick<PullOptions, 'follower' | 'stages'>) => Promise<PullResult | PathResult>,
+  pull: (state: Pick<RunOptions, 'follower' | 'stages'>) => Promise<PullResult | PathResult>,
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
   const { store } = pullOptionsOf(options, process.env);
   const stages = new StageRecorder();

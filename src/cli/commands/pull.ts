@@ -2,10 +2,11 @@ import {
   type PathResult,
   type PathSelection,
   type PullEvent,
-  type PullOptions,
   type PullResult,
   pullImage,
   pullPath,
+  type RunOptions,
+  Shared,
 } from '../../api/pull.js';
 import type { CopyDestination, Destination } from '../destination.js';
 import { failureOf, reportFailure, UsageError } from '../failure.js';
@@ -24,7 +25,7 @@ type Output = Destination | CopyDestination;
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = await outputOf(images, given);
   const options = await readPassword(given);
-  const shared: SharedState = { tokens: new Map(), warned: new Set() };
+  const shared: SharedState = { shared: new Shared(options['limit-rate']), warned: new Set() };
   let exitCode = 0;
   await untilSignal(async (signal) => {
     for (const image of images) {
@@ -123,7 +124,7 @@ function print(result: PullResult, { json = false }: OptionValues, more: object 
 }
 
 /** What the pulls of one command share. */
-export interface SharedState extends Pick<PullOptions, 'tokens' | 'follower' | 'stages'> {
+export interface SharedState extends Pick<RunOptions, 'shared' | 'follower' | 'stages'> {
   /** Warnings shown so far: one about the store is shown once for all images. */
   readonly warned?: Set<string>;
 }
@@ -158,8 +159,8 @@ export async function pullPathWithProgress(
 async function withProgress<T extends PullResult>(
   options: OptionValues,
   signal: AbortSignal,
-  { warned = new Set(), ...shared }: SharedState,
-  pull: (options: PullOptions) => Promise<T>,
+  { warned = new Set(), ...state }: SharedState,
+  pull: (options: RunOptions) => Promise<T>,
 ): Promise<T> {
   const renderer = await createRenderer(options);
   return withRenderer(renderer, (show) => {
@@ -170,6 +171,6 @@ async function withProgress<T extends PullResult>(
       }
       show(event);
     };
-    return pull({ ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
+    return pull({ ...pullOptionsOf(options, process.env), ...state, signal, onEvent });
   });
 }

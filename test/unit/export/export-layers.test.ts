@@ -110,6 +110,6 @@ test('an export that is aborted ends with the reason and leaves no unfinished fi
     signal: controller.signal,
   });
   controller.abort(reason);
-  await assert.rejects(exporting, reason);
+  await assert.rejects(exporting, { code: 'interrupted', cause: reason });
   assert.deepEqual(existsSync(directory) ? readdirSync(directory) : [], []);
 });

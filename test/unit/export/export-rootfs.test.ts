@@ -269,7 +269,7 @@ test('an export that is aborted ends with the reason and leaves nothing', async 
     if (event === 'exporting') controller.abort(reason);
   };
   const exporting = exportRootfs({ store, diffIds, directory, signal: controller.signal, onEvent });
-  await assert.rejects(exporting, reason);
+  await assert.rejects(exporting, { code: 'interrupted', cause: reason });
   assert.deepEqual(readdirSync(outside), []);
 });
 

@@ -75,3 +75,40 @@ test('the command line, which does not load this module, has the same limits', (
   for (const name of ['patience', 'connect-timeout', 'idle-timeout'])
     assert.equal(most(name), MAX_TIMEOUT_MS / 1000, name);
 });
+
+test('options of the wrong type are refused by their name, and a password is not repeated', () => {
+  const given: readonly (readonly [name: string, value: unknown])[] = [
+    ['policy', 'sometimes'],
+    ['policy', {}],
+    ['platform', ''],
+    ['platform', 7],
+    ['tlsVerify', 'false'],
+    ['plainHttp', 1],
+    ['debug', null],
+    ['certDir', ''],
+    ['authfile', {}],
+    ['credentials', 'me:canary'],
+    ['credentials', { username: 'canary' }],
+    ['signal', new AbortController()],
+    ['onEvent', {}],
+    ['workers', '2'],
+    ['connections', {}],
+    ['patienceMs', 'long'],
+    ['limitRate', '10M'],
+  ];
+  for (const [name, value] of given) {
+    const options = { store: '/s', [name]: value } as unknown as PullOptions;
+    assert.throws(
+      () => resolveOptions(options),
+      (error) =>
+        error instanceof PullError &&
+        error.code === 'option-malformed' &&
+        error.message.startsWith(`${name} must be `) &&
+        !error.message.includes('canary'),
+      name,
+    );
+  }
+  for (const options of [undefined, null, 'store', []]) {
+    assert.throws(() => resolveOptions(options as unknown as PullOptions), { code: 'option-malformed' });
+  }
+});
