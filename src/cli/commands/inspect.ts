@@ -95,7 +95,7 @@ function inspectionText(inspection: ImageInspection): string {
     ['media type', mediaType],
     ['platform', platform],
     ...platforms.map((other, i) => [i === 0 ? 'in the index' : '', `${other.platform} ${other.digest}`]),
-    ['config', formatCut(configText(inspection.config), MAX_CONFIG_TEXT_LENGTH)],
+    ...configRows(inspection.config),
     ['layers', formatCount(layers.length, 'layer')],
   ];
   const heads = head.map(([name = '', value = '']) => `${name.padEnd(14)}${printable(value)}\n`).join('');
@@ -114,20 +114,63 @@ function layerRow(layer: LayerInspection): string[] {
   ];
 }
 
-/** When the image was created and what it runs. */
-function configText(config: unknown): string {
-  const { created, config: settings } = asObject(config);
-  const { Entrypoint: entrypoint, Cmd: command } = asObject(settings);
-  const words = [entrypoint, command].flatMap((list) => (Array.isArray(list) ? list.map(String) : []));
-  const parts = [
-    typeof created === 'string' ? `created ${created}` : '',
-    words.length > 0 ? `runs ${words.join(' ')}` : '',
+/** Rows of an environment, labels or ports: some images have hundreds of labels. */
+const MAX_LIST_ROWS = 50;
+
+/**
+ * What the config says about the image and its containers (OCI image-spec, config.md), a row each:
+ * without what it leaves out, and long texts cut.
+ */
+export function configRows(config: unknown): [name: string, value: string][] {
+  const { created, author, config: settings } = asObject(config);
+  const { Entrypoint, Cmd, User, WorkingDir, Env, ExposedPorts, Volumes, StopSignal, Labels } =
+    asObject(settings);
+  return [
+    ...row('created', textOf(created)),
+    ...row('author', textOf(author)),
+    ...row('entry point', commandLine(Entrypoint)),
+    ...row('command', commandLine(Cmd)),
+    ...row('user', textOf(User)),
+    ...row('working dir', textOf(WorkingDir)),
+    ...row('stop signal', textOf(StopSignal)),
+    ...row('ports', Object.keys(asObject(ExposedPorts)).join(' ')),
+    ...row('volumes', Object.keys(asObject(Volumes)).join(' ')),
+    ...list('env', Array.isArray(Env) ? Env.map(String) : []),
+    ...list(
+      'labels',
+      Object.entries(asObject(Labels)).map(([name, value]) => `${name}=${String(value)}`),
+    ),
   ];
-  return parts.filter((part) => part !== '').join(', ') || 'no time of creation, no command';
+}
+
+function row(name: string, text: string): [string, string][] {
+  return text === '' ? [] : [[name, formatCut(text, MAX_CONFIG_TEXT_LENGTH)]];
+}
+
+function list(name: string, items: readonly string[]): [string, string][] {
+  const left = items.length - MAX_LIST_ROWS;
+  const shown = left > 0 ? [...items.slice(0, MAX_LIST_ROWS), `${left} more: --json has all`] : items;
+  return shown.map((item, i) => [i === 0 ? name : '', formatCut(item, MAX_CONFIG_TEXT_LENGTH)]);
+}
+
+/** The words of a command; those that a shell would not take for one word in quotes. */
+function commandLine(words: unknown): string {
+  if (!Array.isArray(words)) return textOf(words);
+  return words.map(String).map(quoteWord).join(' ');
+}
+
+function quoteWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 function asObject(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {};
 }
 
 function shortDigest(digest: string): string {
