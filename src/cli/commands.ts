@@ -129,15 +129,21 @@ export const COMMANDS: readonly CommandSpec[] = [
     words: [
       {
         name: 'ACTION',
-        help: 'ls: list images; rm: remove IMAGE; prune: free what no image needs; verify: hash every layer, or those of IMAGE; path: print where the store is',
+        help: 'ls: list images, or those that match IMAGE; rm: remove IMAGE; prune: free what no image needs; verify: hash every layer, or those of IMAGE; path: print where the store is',
         choices: ['ls', 'rm', 'prune', 'verify', 'path'],
       },
-      { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
+      {
+        name: 'IMAGE',
+        help: 'as it was pulled, or its digest (12 hex digits are enough), on every platform; for ls a pattern like "*alpine*"',
+        optional: true,
+      },
     ],
     options: [...STORE_OPTIONS, QUIET, ...COMMON_OPTIONS],
     examples: [
       ['zpull store ls', 'images with their size on disk'],
+      ["zpull store ls 'ghcr.io/*'", 'those of one registry'],
       ['zpull store prune --older-than 30d', 'frees what no image needs and nobody wrote for a month'],
+      ['zpull store prune --dry-run', 'how much that would be'],
       ['zpull store verify', 'exit code 6 if anything is damaged; a pull repairs it'],
       ['du -sh "$(zpull store path)"', 'how much room the store takes'],
     ],

@@ -11,7 +11,7 @@ export function matchesGlob(pattern: string, text: string): boolean {
       if (token === '*') return '.*';
       if (token === '?') return '.';
       if (set !== undefined) return `[${set.replace(/^!/, '^').replace(/[\\[\]]/g, '\\$&')}]`;
-      return (escaped ?? token).replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+      return (escaped ?? token).replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
     });
   try {
     return new RegExp(`^${source}$`, 'su').test(text);

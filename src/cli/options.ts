@@ -72,6 +72,7 @@ export interface OptionValues {
   readonly faults?: string;
   readonly files?: number;
   readonly 'older-than'?: number;
+  readonly 'dry-run'?: boolean;
   readonly output?: string;
   readonly force?: boolean;
   readonly path?: string;
@@ -374,4 +375,5 @@ export const STORE_OPTIONS: readonly OptionSpec[] = [
     help: 'prune only what was not written for so long, like 30d, 12h or 90m',
     number: { kind: 'duration', min: 0, max: 36_500 * DAY_SECONDS },
   },
+  { name: 'dry-run', help: 'tell what prune would free, and delete nothing' },
 ];

@@ -206,17 +206,45 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** As many hex digits of a digest as `zpull store ls` shows; fewer may be a short name. */
+const DIGEST_START = /^(sha256:)?([0-9a-f]{12,64})$/;
+
 /**
- * Returns the records of an image, one for each platform. `name` is what `zpull pull` takes.
- * @throws PullError `reference-malformed`; `image-not-found` if the store has none
+ * Returns the records of an image, one for each platform. `name` is what `zpull pull` takes, or a
+ * digest of the image or its index, of which the first 12 hex digits are enough: then the records
+ * of all its names. A name goes before a digest.
+ * @throws PullError `reference-malformed`, also for the beginning of several digests;
+ *   `image-not-found` if the store has none
  */
 export function imagesNamed(paths: StorePaths, name: string): ImageRecord[] {
-  const local = parseLocalImage(name, (path) => resolve(path));
-  const reference = local === undefined ? formatReference(parseReference(name)) : formatLocalImage(local);
-  const records = listImageRecords(paths).filter((record) => record.reference === reference);
-  if (records.length > 0) return records;
-  throw new PullError('image-not-found', `${reference} is not in the store ${paths.root}`, {
+  const records = listImageRecords(paths);
+  const [, , hex] = DIGEST_START.exec(name) ?? [];
+  // 64 digits, or some behind sha256:, are no name.
+  const reference = hex?.length === 64 || name.startsWith('sha256:') ? name : fullName(name);
+  const named = records.filter((record) => record.reference === reference);
+  const found = named.length === 0 && hex !== undefined ? withDigest(records, hex) : named;
+  if (found.length > 0) return found;
+  const what = hex === undefined ? reference : name;
+  throw new PullError('image-not-found', `${what} is not in the store ${paths.root}`, {
     hint: 'zpull store ls lists the images in the store',
+  });
+}
+
+function fullName(name: string): string {
+  const local = parseLocalImage(name, (path) => resolve(path));
+  return local === undefined ? formatReference(parseReference(name)) : formatLocalImage(local);
+}
+
+/** @throws PullError `reference-malformed` when several digests begin with these digits */
+function withDigest(records: readonly ImageRecord[], hex: string): ImageRecord[] {
+  const start = `sha256:${hex}`;
+  const digestOf = ({ manifestDigest, indexDigest }: ImageRecord) =>
+    [manifestDigest, indexDigest].find((digest) => digest?.startsWith(start));
+  const found = records.filter((record) => digestOf(record) !== undefined);
+  const digests = [...new Set(found.map(digestOf))];
+  if (digests.length < 2) return found;
+  throw new PullError('reference-malformed', `several images in the store have a digest like ${hex}`, {
+    hint: `write more of it: ${digests.join(', ')}`,
   });
 }
 

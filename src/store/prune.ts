@@ -41,26 +41,28 @@ type Counts = {
 /**
  * Deletes what no image in the store needs: layer records, packs, blobs and leftovers of dead
  * processes. Rewrites packs of which little is needed. Stops as soon as another process uses the
- * store.
+ * store. A dry run deletes and rewrites nothing, and returns what a prune would do.
  * @throws PullError as `storageError`
  */
 export async function pruneStore(
   options: StoreOptions & {
     /** Deletes only files that were not written for this long; default 0. */
     readonly olderThanMs?: number;
+    /** Default false. */
+    readonly dryRun?: boolean;
   },
 ): Promise<PruneResult> {
-  const { olderThanMs = 0 } = options;
+  const { olderThanMs = 0, dryRun = false } = options;
   const paths = openStore(options.store, options.warn);
   const lease = new Lease(paths, 'prune');
   const beforeMs = olderThanMs === 0 ? Number.POSITIVE_INFINITY : Date.now() - olderThanMs;
-  const sweep = new Sweep(paths, lease, beforeMs);
+  const sweep = new Sweep(paths, lease, beforeMs, dryRun);
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };
   let stoppedBy: LeaseKind | null = null;
   try {
     await lease.awaitStale();
     sweep.requireUnused();
-    lease.removeDeadLeases();
+    if (!dryRun) lease.removeDeadLeases();
     await prune(paths, sweep, counts);
   } catch (error) {
     if (!(error instanceof StoreInUse)) throw error;
@@ -80,7 +82,7 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   await sweep.files(paths.locks, () => true);
   // Unfinished files, whose processes are dead.
   await sweep.files(paths.packs, (name) => name.endsWith('.tmp'));
-  const records = keptRecords(paths);
+  const records = keptRecords(paths).filter(({ file }) => !sweep.isSpared(file.path));
   const needed = neededRuns(records.map(({ record }) => record.extents));
   const packs = sweep.packs();
   for (const pack of packs) {
@@ -167,7 +169,7 @@ function worthRewriting(
 
 /**
  * Copies the needed runs of these packs into a new one, updates the layer records and deletes the
- * old packs. Returns without an error if the disk is full: every record then names existing packs.
+ * old packs; a dry run only counts. Returns without an error if the disk is full: every record then names existing packs.
  * @returns the number of replaced packs
  * @throws StoreInUse, else PullError as `storageError`
  */
@@ -178,6 +180,10 @@ async function rewritePacks(
   sweep: Sweep,
 ): Promise<number> {
   if (sources.length === 0) return 0;
+  if (sweep.isDryRun) {
+    for (const { files, runs } of sources) sweep.freedBytes += files.diskBytes - bytesOf(runs);
+    return sources.length;
+  }
   let copied: CopyRunsResult | undefined;
   try {
     await requireSpace(

@@ -32,18 +32,25 @@ export interface PackFiles {
   readonly sealed: boolean;
 }
 
-/** Deletes files while no other process uses the store, and counts the freed bytes. */
+/**
+ * Deletes files while no other process uses the store, and counts the freed bytes. A dry run only
+ * counts them.
+ */
 export class Sweep {
   freedBytes = 0;
+  readonly isDryRun: boolean;
   readonly #paths: StorePaths;
   readonly #lease: Lease;
   /** Files written later are kept; milliseconds since 1970. */
   readonly #beforeMs: number;
+  /** What a dry run has not deleted. */
+  readonly #spared = new Set<string>();
 
-  constructor(paths: StorePaths, lease: Lease, beforeMs: number) {
+  constructor(paths: StorePaths, lease: Lease, beforeMs: number, isDryRun = false) {
     this.#paths = paths;
     this.#lease = lease;
     this.#beforeMs = beforeMs;
+    this.isDryRun = isDryRun;
   }
 
   /** @throws StoreInUse if another live lease exists; PullError as `storageError` */
@@ -54,6 +61,11 @@ export class Sweep {
   /** Returns whether a file may be deleted for its age. */
   isOldEnough(writtenMs: number): boolean {
     return writtenMs <= this.#beforeMs;
+  }
+
+  /** Returns whether a dry run counts a file as deleted. */
+  isSpared(path: string): boolean {
+    return this.#spared.has(path);
   }
 
   /**
@@ -71,14 +83,16 @@ export class Sweep {
     const stat = statEntry(path);
     if (stat === undefined || !this.isOldEnough(stat.mtimeMs)) return false;
     this.requireUnused();
-    await removeFile(path);
+    if (this.isDryRun) this.#spared.add(path);
+    else await removeFile(path);
     this.freedBytes += stat.blocks * BLOCK_BYTES;
     return true;
   }
 
   /** Deletes a pack. @throws StoreInUse, else PullError as `storageError` */
   async pack({ id, diskBytes }: PackFiles): Promise<void> {
-    await removePack(this.#paths, id, () => this.requireUnused());
+    if (this.isDryRun) this.requireUnused();
+    else await removePack(this.#paths, id, () => this.requireUnused());
     this.freedBytes += diskBytes;
   }
 

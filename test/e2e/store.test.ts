@@ -96,7 +96,8 @@ test('an action takes the words that it takes', async (t) => {
     ['path', 'alpine'],
     ['verify', 'alpine', 'busybox'],
     ['rm'],
-    ['ls', 'alpine'],
+    ['ls', 'alpine', 'busybox'],
+    ['ls', '--dry-run'],
     ['ls', '--older-than', '1d'],
     ['prune', '--older-than', 'soon'],
     ['clean'],
@@ -123,6 +124,32 @@ test('store ls lists what is there, as a table and as JSON, also of an empty sto
   }
   const empty = await zpull(join(store, 'none'), 'store', 'ls', '--json');
   assert.deepEqual(JSON.parse(empty.stdout), { images: [], brokenOff: [] });
+});
+
+test('store ls lists the images whose names or digests match a pattern', async (t) => {
+  const store = twoImages(t);
+  const listed = async (pattern: string): Promise<string[]> => {
+    const { stdout } = await zpull(store, 'store', 'ls', pattern, '--json');
+    return (JSON.parse(stdout) as { images: { image: string }[] }).images.map(({ image }) => image);
+  };
+  assert.deepEqual(await listed('*chunked-v2'), [images[1]]);
+  assert.deepEqual(await listed(`${registry.host}/x`), [...images]);
+  assert.deepEqual(await listed('alpine'), []);
+});
+
+test('store rm takes a digest, or the 12 digits of it that store ls shows', async (t) => {
+  const store = twoImages(t);
+  const { stdout } = await zpull(store, 'store', 'ls', '--json');
+  const listed = (JSON.parse(stdout) as { images: { image: string; digest: string }[] }).images;
+  const [first, second] = listed as [{ digest: string }, { digest: string; image: string }];
+  assert.equal((await zpull(store, 'store', 'verify', first.digest)).exitCode, 0);
+  assert.match((await zpull(store, 'store', 'rm', first.digest)).stdout, new RegExp(`^${first.digest} `));
+  assert.equal((await zpull(store, 'store', 'rm', first.digest.slice(7))).exitCode, 3);
+  const removed = await zpull(store, 'store', 'rm', second.digest.slice(7, 19), '--json');
+  assert.equal(
+    (JSON.parse(removed.stdout) as { removed: { image: string }[] }).removed[0]!.image,
+    second.image,
+  );
 });
 
 test('store rm removes an image, and prints its digest', async (t) => {

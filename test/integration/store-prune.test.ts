@@ -75,6 +75,21 @@ test('data that images need stays, and a prune without garbage frees nothing', a
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
+test('a dry run deletes nothing, and tells what the prune then does', async (t) => {
+  const { store, all, part } = await allAndPart(t);
+  for (const image of [all, part]) {
+    await removeImage({ store, image });
+    const before = filesOf(store).sort();
+    const { freedBytes, ...counts } = await pruneStore({ store, dryRun: true });
+    assert.deepEqual(filesOf(store).sort(), before);
+    const done = await pruneStore({ store });
+    assert.deepEqual(counts, { ...NOTHING, ...counts });
+    assert.deepEqual({ ...done, freedBytes: 0 }, { ...counts, freedBytes: 0 });
+    const difference = Math.abs(done.freedBytes - freedBytes);
+    assert.ok(freedBytes > 0 && difference < SLACK_BYTES, `${freedBytes} and ${done.freedBytes}`);
+  }
+});
+
 test('a prune of a store without images leaves nothing', async (t) => {
   const { store, all, part } = await allAndPart(t);
   await removeImage({ store, image: all });

@@ -1,18 +1,11 @@
-import { listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
+import { type ListedImage, listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
 import { UsageError } from '../failure.js';
 import { type Column, formatBytes, formatCount, formatTable, jsonLine, printable } from '../format-text.js';
+import { matchesGlob } from '../glob.js';
 import type { OptionValues } from '../options.js';
 import { storeOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
 
-const IMAGE_COLUMNS: readonly Column[] = [
-  { title: 'IMAGE' },
-  { title: 'DIGEST' },
-  { title: 'PLATFORM' },
-  { title: 'SIZE', numeric: true },
-  { title: 'SHARED', numeric: true },
-  { title: 'LAST USED' },
-];
 const BLOB_COLUMNS: readonly Column[] = [{ title: 'UNFINISHED BLOB' }, { title: 'RECEIVED', numeric: true }];
 const DAMAGE_COLUMNS = [{ title: 'LAYER' }, { title: 'DAMAGED' }, { title: 'IMAGES' }];
 
@@ -27,19 +20,19 @@ interface StoreArguments {
   /** Shows a warning, unless `--quiet` is given. */
   readonly warn: (message: string) => void;
   readonly olderThanMs: number | undefined;
+  readonly dryRun: boolean;
 }
 
 interface ActionSpec {
   readonly image: 'required' | 'optional' | 'none';
-  readonly olderThan?: true;
   /** Returns the exit code. */
   readonly run: (given: StoreArguments) => Promise<number>;
 }
 
 const ACTIONS: Readonly<Record<string, ActionSpec>> = {
-  ls: { image: 'none', run: runList },
+  ls: { image: 'optional', run: runList },
   rm: { image: 'required', run: runRemove },
-  prune: { image: 'none', olderThan: true, run: runPrune },
+  prune: { image: 'none', run: runPrune },
   verify: { image: 'optional', run: runVerify },
   path: { image: 'none', run: runPath },
 };
@@ -56,16 +49,18 @@ export async function runStore(
   if (action.image === 'none' && image !== undefined) {
     throw new UsageError(`zpull store ${name} does not take "${image}"`, `write zpull store ${name}`);
   }
-  const olderThan = options['older-than'];
-  if (olderThan !== undefined && action.olderThan !== true) {
-    throw new UsageError(`zpull store ${name} has no option --older-than`, 'it is for zpull store prune');
+  for (const option of ['older-than', 'dry-run'] as const) {
+    if (options[option] === undefined || name === 'prune') continue;
+    throw new UsageError(`zpull store ${name} has no option --${option}`, 'it is for zpull store prune');
   }
+  const olderThan = options['older-than'];
   return action.run({
     store: storeOf(options, process.env),
     image,
     json: options.json === true,
     warn: options.quiet === true ? () => {} : printWarning,
     olderThanMs: olderThan === undefined ? undefined : olderThan * 1000,
+    dryRun: options['dry-run'] === true,
   });
 }
 
@@ -79,36 +74,94 @@ async function runPath({ store, json }: StoreArguments): Promise<number> {
   return 0;
 }
 
-/** An ISO 8601 time as `2026-01-31 12:05 UTC`. */
-function timeText(iso: string): string {
-  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
-}
-
-/** `zpull store ls`: prints the images and what interrupted pulls left. */
-async function runList({ store, json, warn }: StoreArguments): Promise<number> {
+/** `zpull store ls [PATTERN]`: prints the images and what interrupted pulls left. */
+async function runList({ store, image: pattern, json, warn }: StoreArguments): Promise<number> {
+  const isWanted = (image: string, digest = ''): boolean =>
+    pattern === undefined || namesOf(image, digest).some((name) => matchesGlob(pattern, name));
   const incomplete = (image: string, platform: string) => {
+    if (!isWanted(image)) return;
     process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not complete any more\n`);
     process.stderr.write('hint: pull it again: zpull fetches only what is missing\n');
   };
   const listing = listStore({ store, warn, ...(!json && { incomplete }) });
+  const images = listing.images.filter(({ image, digest }) => isWanted(image, digest));
+  // No pattern matches a blob.
+  const brokenOff = pattern === undefined ? listing.brokenOff : [];
   if (json) {
-    process.stdout.write(jsonLine(listing));
+    process.stdout.write(jsonLine({ images, brokenOff }));
     return 0;
   }
-  const images = listing.images.map(({ image, digest, platform, sizeBytes, sharedBytes, lastUsed }) => {
-    return [image, digest, platform, formatBytes(sizeBytes), formatBytes(sharedBytes), timeText(lastUsed)];
-  });
-  process.stdout.write(formatTable(IMAGE_COLUMNS, images));
-  if (listing.brokenOff.length > 0) {
-    const blobs = listing.brokenOff.map(({ blob, bytes }) => [blob, formatBytes(bytes)]);
+  process.stdout.write(imageTable(images, process.stdout.isTTY ? process.stdout.columns : undefined));
+  if (brokenOff.length > 0) {
+    const blobs = brokenOff.map(({ blob, bytes }) => [blob, formatBytes(bytes)]);
     process.stdout.write(`\n${formatTable(BLOB_COLUMNS, blobs)}`);
   }
   return 0;
 }
 
-/** `zpull store prune`: prints what it freed. */
-async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
-  const result = await pruneStore({ store, warn, ...(olderThanMs !== undefined && { olderThanMs }) });
+/** What a pattern may match: the full name, as docker shortens it, without its tag; the digest. */
+function namesOf(image: string, digest: string): string[] {
+  const short = image.replace(/^docker\.io\/(library\/)?/, '');
+  const names = [image, short].flatMap((name) => [name, name.replace(/(:[^:/@]+)?(@.*)?$/, '')]);
+  return [...names, digest];
+}
+
+const IMAGE: Column = { title: 'IMAGE' };
+const DIGEST: Column = { title: 'DIGEST' };
+const PLATFORM: Column = { title: 'PLATFORM' };
+const SIZE: Column = { title: 'SIZE', numeric: true };
+const SHARED: Column = { title: 'SHARED', numeric: true };
+const LAST_USED: Column = { title: 'LAST USED' };
+
+type ImageCell = readonly [column: Column, cell: (image: ListedImage) => string];
+
+/** The widest tables first, each with its columns. */
+const IMAGE_TABLES: readonly (readonly ImageCell[])[] = (() => {
+  const image: ImageCell = [IMAGE, ({ image }) => image];
+  const digest: ImageCell = [DIGEST, ({ digest }) => digest];
+  // `zpull store rm` takes it.
+  const shortDigest: ImageCell = [DIGEST, ({ digest }) => digest.slice('sha256:'.length).slice(0, 12)];
+  const platform: ImageCell = [PLATFORM, ({ platform }) => platform];
+  const size: ImageCell = [SIZE, ({ sizeBytes }) => formatBytes(sizeBytes)];
+  const shared: ImageCell = [SHARED, ({ sharedBytes }) => formatBytes(sharedBytes)];
+  const lastUsed: ImageCell = [LAST_USED, ({ lastUsed }) => timeText(lastUsed)];
+  const lastDay: ImageCell = [LAST_USED, ({ lastUsed }) => lastUsed.slice(0, 10)];
+  return [
+    [image, digest, platform, size, shared, lastUsed],
+    [image, shortDigest, platform, size, shared, lastUsed],
+    [image, shortDigest, platform, size, shared, lastDay],
+    [image, shortDigest, platform, size, lastDay],
+    [image, shortDigest, platform, size],
+    [image, shortDigest, size],
+  ];
+})();
+
+/** An ISO 8601 time as `2026-01-31 12:05 UTC`. */
+function timeText(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/**
+ * A table of images. On a terminal of so many columns, the first that fits: digests become short,
+ * then columns are left out; names are never cut.
+ */
+export function imageTable(images: readonly ListedImage[], columns = Number.POSITIVE_INFINITY): string {
+  let table = '';
+  for (const cells of IMAGE_TABLES) {
+    table = formatTable(
+      cells.map(([column]) => column),
+      images.map((image) => cells.map(([, cell]) => cell(image))),
+    );
+    const width = Math.max(...table.split('\n').map((line) => line.length));
+    if (width <= columns) break;
+  }
+  return table;
+}
+
+/** `zpull store prune`: prints what it freed, or with `--dry-run` would free. */
+async function runPrune({ store, olderThanMs, dryRun, json, warn }: StoreArguments): Promise<number> {
+  const age = olderThanMs === undefined ? {} : { olderThanMs };
+  const result = await pruneStore({ store, warn, dryRun, ...age });
   const { freedBytes, removedLayers, removedPacks, removedBlobs, rewrittenPacks, stoppedBy } = result;
   if (json) {
     process.stdout.write(jsonLine(result));
@@ -120,7 +173,8 @@ async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Pro
     formatCount(removedBlobs, 'blob'),
   ].join(', ');
   const rewritten = rewrittenPacks === 0 ? '' : `; ${formatCount(rewrittenPacks, 'pack')} rewritten`;
-  process.stdout.write(`${formatBytes(freedBytes)} freed: ${what} removed${rewritten}\n`);
+  const freed = `${formatBytes(freedBytes)} ${dryRun ? 'would be freed' : 'freed'}`;
+  process.stdout.write(`${freed}: ${what} removed${rewritten}\n`);
   if (stoppedBy !== null) {
     process.stderr.write(`zpull: stopped, because another process uses the store (${stoppedBy})\n`);
     process.stderr.write('hint: run it again later to free the rest\n');

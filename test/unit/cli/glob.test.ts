@@ -9,6 +9,7 @@ test('a pattern matches a text as a whole', () => {
     ['3.*', '3.20', true],
     ['3.*', '13.2', false],
     ['*alpine*', 'docker.io/library/alpine:latest', true],
+    ['*-v2', 'chunked-v2', true],
     ['v?', 'v1', true],
     ['v?', 'v10', false],
     ['v[0-9]', 'v7', true],
