@@ -1,6 +1,6 @@
 import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ImageInspection, PullOptions } from '../index.js';
+import { type ImageInspection, PullError, type PullOptions, toFailure } from '../index.js';
 import { watchMachine } from './machine.js';
 import type { Finding, Recorder, Subject } from './recorder.js';
 import type { Stage } from './report.js';
@@ -60,6 +60,11 @@ export interface ResolvedImage {
   readonly isLoopback: boolean;
 }
 
+/** A registry that failed so often in a row is not asked again: each failure can take ten minutes. */
+const MAX_FAILURES_IN_A_ROW = 3;
+/** Not authorised, and no network. */
+const NETWORK_EXIT_CODES = [4, 5];
+
 /** What all parts of a measurement share. */
 export class Context {
   readonly options: MeasureOptions;
@@ -71,6 +76,9 @@ export class Context {
   readonly #expected = new Map<string, number>();
   readonly #reportStartedMs: number;
   #directories = 0;
+  /** Failures of the network since something was received. */
+  #failures = 0;
+  #lastFailure: unknown;
 
   constructor(
     options: MeasureOptions,
@@ -124,16 +132,34 @@ export class Context {
     for (const id of ids) this.#expected.set(id, runs);
   }
 
-  /** Measures one run. @returns false when it failed, which the report then says @throws the reason of an abort */
+  /**
+   * Measures one run.
+   * @returns false when it failed, which the report then says
+   * @throws the reason of an abort
+   */
   async measure(subject: Subject, run: () => Promise<Finding>): Promise<boolean> {
+    const isRemote = subject.stage !== 'machine' && !this.image.isLocal;
+    if (isRemote && this.#failures >= MAX_FAILURES_IN_A_ROW) {
+      const { code, message, hint } = toFailure(this.#lastFailure);
+      this.fail(
+        subject.id,
+        new PullError(code, `not tried, as others before it failed: ${message}`, { hint }),
+      );
+      return false;
+    }
     this.announce(subject);
     const watch = this.watch();
     try {
       const finding = await run();
       this.recorder.add(subject, finding, watch(finding.cpuSeconds));
+      if (isRemote) this.#failures = 0;
       return true;
     } catch (error) {
       this.options.signal.throwIfAborted();
+      if (isRemote && isOfNetwork(error)) {
+        this.#failures += 1;
+        this.#lastFailure = error;
+      }
       this.fail(subject.id, error);
       return false;
     }
@@ -187,6 +213,10 @@ export class Context {
   #runsOf(id: string): readonly unknown[] {
     return this.recorder.find(id)?.runs ?? [];
   }
+}
+
+function isOfNetwork(error: unknown): boolean {
+  return error instanceof PullError && NETWORK_EXIT_CODES.includes(error.exitCode);
 }
 
 /** Deletes a directory with what unpacked images may have in it: directories without write permission. */

@@ -18,12 +18,13 @@ export interface Grid {
   readonly isGiven: boolean;
 }
 
-export function gridOf({ workers, connections }: MeasureOptions): Grid {
+/** The settings to try. `isLocal`: the image is on this machine, where connections change nothing. */
+export function gridOf({ workers, connections }: MeasureOptions, isLocal: boolean): Grid {
   const defaultWorkers = defaultWorkersOf(availableParallelism());
   const usualOf = (list: readonly number[], preset: number) =>
     list.includes(preset) ? preset : Math.max(...list);
   const allWorkers = workers ?? [...new Set([1, defaultWorkers])];
-  const allConnections = connections ?? CONNECTION_GRID;
+  const allConnections = connections ?? (isLocal ? [DEFAULT_CONNECTIONS] : CONNECTION_GRID);
   return {
     usual: {
       workers: usualOf(allWorkers, defaultWorkers),
@@ -58,7 +59,7 @@ export function settingsOf({ usual, workers, connections }: Grid, isProduct: boo
 /** An upper bound of the bytes that all runs fetch. */
 export function bytesToFetch(options: MeasureOptions, image: ResolvedImage, from?: ResolvedImage): number {
   const { stage, runs, against } = options;
-  const grid = gridOf(options);
+  const grid = gridOf(options, image.isLocal);
   const settings = settingsOf(grid, isProduct(options)).length;
   const full = {
     network: stage === 'all' || stage === 'network' ? grid.connections.length * runs : 0,

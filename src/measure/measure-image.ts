@@ -48,7 +48,7 @@ export async function measureImage(options: MeasureOptions, hooks: Hooks): Promi
   const image = await resolveInto(options.image, options, 'seed');
   const from = options.from === undefined ? undefined : await resolveInto(options.from, options, 'seed-from');
   const { layers } = await inspectImage(image.pinned, { ...pull, store: image.seed, signal });
-  const grid = gridOf(options);
+  const grid = gridOf(options, image.isLocal);
   const { version, zstd } = packageFacts(options.command);
   const report: Report = {
     schema: REPORT_SCHEMA,

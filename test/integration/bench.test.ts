@@ -8,6 +8,7 @@ import { describe, type TestContext, test } from 'node:test';
 import type { Report } from '../../src/measure/report.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
+import { report as madeUpReport, measurement } from '../support/bench-report.js';
 import { keptSample } from '../support/layers/sample-image.js';
 import { ZPULL } from '../support/programs.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -146,33 +147,14 @@ describe('zpull bench', { concurrency: 4 }, () => {
 
   test('--fail-if-slower ends with 9 when runs are slower beyond noise', async (t) => {
     const { image } = await registryOf(t, 30);
-    const args = [image, '--stage', 'network', '--connections', '1', '--runs', '4'];
-    const bench = startBench(t, args);
-    assert.equal((await bench.ended).exitCode, 0);
-    const report = bench.report();
     const earlier = join(temporaryDirectory(t), 'earlier.json');
-    // As if it had been a thousand times as fast.
-    const quick = (run: Report['measurements'][number]['runs'][number]) => ({
-      ...run,
-      wallSeconds: run.wallSeconds / 1000,
-    });
-    const measurements = report.measurements.map((each) => ({
-      ...each,
-      wallSeconds: { ...each.wallSeconds, median: each.wallSeconds.median / 1000 },
-      runs: each.runs.map(quick),
-    }));
-    writeFileSync(earlier, JSON.stringify({ ...report, measurements }));
-    const { exitCode, stderr } = await startBench(t, [
-      ...args,
-      '--compare',
-      earlier,
-      '--fail-if-slower',
-      '50',
-    ]).ended;
-    assert.deepEqual(
-      [exitCode, stderr.includes('slower by more than 50 %: network, 1 connection')],
-      [9, true],
-    );
+    const quick = measurement('network/c1', [1e-6, 1.1e-6, 1.2e-6, 1.3e-6], { bytes: 0 });
+    writeFileSync(earlier, JSON.stringify(madeUpReport([quick])));
+    const args = [image, '--stage', 'network', '--connections', '1', '--runs', '4', '--compare', earlier];
+    const { exitCode, stdout, stderr } = await startBench(t, [...args, '--fail-if-slower', '50']).ended;
+    assert.equal(exitCode, 9, stderr);
+    assert.match(stdout, /BEFORE +NOW +RATIO\nnetwork, 1 connection .* slower\n/);
+    assert.match(stderr, /slower by more than 50 %: network, 1 connection/);
   });
 
   test('SIGINT prints and writes what was measured, ends the commands that run, and removes all stores', async (t) => {
@@ -211,6 +193,25 @@ describe('zpull bench', { concurrency: 4 }, () => {
     );
     assert.match(stdout, /Not measured:\n- network\/c\d: .* asks to wait too long/);
     assert.ok(!existsSync(bench.store));
+  });
+
+  test('a registry that fails three times in a row is not asked again', async (t) => {
+    const faults: FaultRule[] = [
+      { match: { path: '/blobs/', nth: [6, 10_000] }, action: { retryAfter: { status: 429, seconds: 600 } } },
+    ];
+    const { registry, image } = await registryOf(t, 30, { faults });
+    const grid = ['--connections', '1,2,3,4,5,6,7', '--runs', '1'];
+    const bench = startBench(t, [image, '--stage', 'network', ...grid]);
+    const { exitCode, stderr } = await bench.ended;
+    assert.equal(exitCode, 5, stderr);
+    const messages = bench.report().errors.map(({ message }) => message);
+    assert.deepEqual(
+      messages.map((message) => message.startsWith('not tried, as others before it failed: ')),
+      messages.map((_, i) => i >= 3),
+    );
+    assert.ok(messages.length > 3);
+    const refused = registry.requests.filter(({ status }) => status === 429);
+    assert.ok(refused.length < 30, `${refused.length} requests were refused`);
   });
 
   test('a registry that asks to wait is a doubt beside the figure', async (t) => {
