@@ -1,6 +1,7 @@
 import type { Comparison } from '../measure/compare.js';
-import { formatSecondsOf, secondsDigits } from '../measure/figures.js';
+import { secondsDigits } from '../measure/figures.js';
 import type { Measurement, Report, Shares, Statistics } from '../measure/report.js';
+import { SHARE_TEXTS, settingSentences } from '../measure/verdict-text.js';
 import { formatBytes, formatCount, formatRate, printable } from './format-text.js';
 
 /** Everything fits a terminal of this width. */
@@ -124,37 +125,11 @@ function peerLines({ name, version, missing, leaves, proves }: Report['peers'][n
   return wrap(`- ${name}: ${text}`, '  ');
 }
 
-const SHARE_TEXTS: Readonly<Record<keyof Shares, string>> = {
-  resolve: 'resolve',
-  metadata: 'metadata',
-  fetchWait: 'wait for the network',
-  receive: 'receive',
-  decode: 'decode',
-  hash: 'hash',
-  write: 'write',
-  sync: 'sync',
-  prove: 'prove',
-  other: 'start-up and the rest',
-};
-
 function verdictText({ settings }: Report, verdict: NonNullable<Report['verdict']>): string {
-  const { reason, floorRatio, shares, best, default: usual, advice } = verdict;
-  const setting = (of: typeof best) =>
-    `${formatCount(of.workers, 'worker')}, ${formatCount(of.connections, 'connection')}: ${formatSecondsOf(of.wallSeconds)}`;
-  const loss =
-    usual === null
-      ? 'The default was not measured.'
-      : usual.lossPercent === 0
-        ? 'The default loses nothing measurable against it.'
-        : `The default (${setting(usual)}) takes ${usual.lossPercent.toFixed(0)} % longer.`;
+  const { reason, shares, advice } = verdict;
   const parts = [
     reason,
-    `Best setting: ${setting(best)}. ${loss}`,
-    ...(floorRatio === null
-      ? []
-      : [
-          `The pull takes ${floorRatio.toFixed(1)} times the floor: the longest of what network, processor and disk take alone.`,
-        ]),
+    ...settingSentences(verdict),
     ...(shares === null ? [] : [`Of the time of a pull: ${sharesText(shares)}.`]),
     ...advice,
     ...(settings.runs < 3 ? ['These are few runs: more would show how far they lie apart.'] : []),

@@ -85,6 +85,7 @@ export interface OptionValues {
   readonly from?: string;
   readonly against?: readonly string[];
   readonly 'json-file'?: string;
+  readonly html?: string;
   readonly compare?: string;
   readonly 'fail-if-slower'?: number;
   readonly yes?: boolean;
@@ -357,6 +358,7 @@ export const BENCH_OPTIONS: readonly OptionSpec[] = [
     list: true,
   },
   { name: 'json', field: 'json-file', placeholder: 'FILE', help: 'write every figure there, - for stdout' },
+  { name: 'html', placeholder: 'FILE', help: 'write a page with charts there' },
   { name: 'compare', placeholder: 'FILE', help: 'compare with what --json wrote earlier' },
   {
     name: 'fail-if-slower',

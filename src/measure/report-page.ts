@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { formatBytes, formatCount, formatRate } from '../format/figures.js';
 import { comparisonFigure, sharesFigure, stagesFigure } from './html/bars.js';
-import { megabytes, threeDigits } from './html/figures.js';
 import { scalingCharts, throughputChart } from './html/line-charts.js';
 import { Html, html, jsonHtml } from './html/markup.js';
 import { lineFigure, measurementsTable } from './html/tables.js';
 import type { Report, Verdict } from './report.js';
+import { settingSentences } from './verdict-text.js';
 
 /**
  * What the page draws with: uPlot and our code around it (src/measure/html/browser). Files, not part of
@@ -68,29 +69,20 @@ function header({ image, startedAt, complete, settings, zpull }: Report): Html {
 <p class="kind">zpull bench</p>
 <h1>${image.reference}</h1>
 <p><code>${image.digest}</code> ${image.platform}</p>
-<p>${megabytes(image.blobBytes)} in ${count(image.layers.length, 'layer')} (${formats}), ${megabytes(image.tarBytes)} of tar.
-Measured on <time datetime="${startedAt}">${startedAt.replace('T', ' ').slice(0, 16)} UTC</time> with zpull ${zpull}, ${count(settings.runs, 'run')} each${
-    settings.limitRate === null ? null : html`, limited to ${megabytes(settings.limitRate)}/s`
+<p>${formatBytes(image.blobBytes)} in ${formatCount(image.layers.length, 'layer')} (${formats}), ${formatBytes(image.tarBytes)} of tar.
+Measured on <time datetime="${startedAt}">${startedAt.replace('T', ' ').slice(0, 16)} UTC</time> with zpull ${zpull}, ${formatCount(settings.runs, 'run')} each${
+    settings.limitRate === null ? null : html`, limited to ${formatRate(settings.limitRate)}`
   }.</p>
 ${complete ? null : html`<p class="note">This is not complete: the measurement was ended, or still goes on.</p>`}
 </header>`;
 }
 
-function verdictSection({ reason, best, default: usual, floorRatio, advice }: Verdict): Html {
-  const setting = ({ workers, connections, wallSeconds }: Verdict['best']) =>
-    `${count(workers, 'worker')} and ${count(connections, 'connection')}: ${threeDigits(wallSeconds)} s`;
-  const loss =
-    usual === null || usual === undefined
-      ? 'The default was not measured.'
-      : usual.lossPercent === 0
-        ? 'The default loses nothing measurable against it.'
-        : `The default (${setting(usual)}) takes ${usual.lossPercent.toFixed(0)} % longer.`;
+function verdictSection(verdict: Verdict): Html {
+  const { reason, advice } = verdict;
   return html`<section id="verdict"><h2>Verdict</h2>
 <p class="verdict">${reason}</p>
 <ul>
-<li>Best setting: ${setting(best)}. ${loss}</li>
-${floorRatio === null ? null : html`<li>The pull takes <data value="${floorRatio}">${floorRatio.toFixed(1)}</data> times the floor: the longest of what network, processor and disk take alone.</li>`}
-${advice.map((sentence) => html`<li>${sentence}</li>`)}
+${[...settingSentences(verdict), ...advice].map((sentence) => html`<li>${sentence}</li>`)}
 </ul></section>`;
 }
 
@@ -129,14 +121,10 @@ function repeatSection({ command, machine }: Report): Html {
   const { cores, cpuModel, memoryBytes, kernel, node, zstd, fileSystem } = machine;
   return html`<section id="repeat"><h2>Repeat it</h2>
 <pre class="scroll" tabindex="0"><code>${command.map(shellWord).join(' ')}</code></pre>
-<p>Measured on ${count(cores, 'core')} (${cpuModel}), ${megabytes(memoryBytes)} of memory, ${kernel}, Node ${node}, ${zstd}, stores on ${fileSystem}.</p></section>`;
+<p>Measured on ${formatCount(cores, 'core')} (${cpuModel}), ${formatBytes(memoryBytes)} of memory, ${kernel}, Node ${node}, ${zstd}, stores on ${fileSystem}.</p></section>`;
 }
 
 /** A word as a POSIX shell takes it. */
 function shellWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

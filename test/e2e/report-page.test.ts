@@ -77,7 +77,13 @@ test('the page has every figure of the report in tables', { skip }, async () => 
     report.measurements.map(
       ({ name, wallSeconds: wall, bytesPerSecond, bytes, cpuSeconds, peakMemoryBytes, runs }) => [
         ...[name, wall.median, wall.mean, wall.standardDeviation, wall.min, wall.max],
-        ...[bytesPerSecond.median, bytes, cpuSeconds?.median, peakMemoryBytes?.median, runs.length],
+        ...[
+          bytesPerSecond.median,
+          bytes,
+          cpuSeconds?.median ?? null,
+          peakMemoryBytes?.median ?? null,
+          runs.length,
+        ],
       ],
     ),
   );

@@ -78,11 +78,17 @@ const ONE_SETTING = ['--workers', '2', '--connections', '16', '--runs', '1'];
 describe('zpull bench', { concurrency: 4 }, () => {
   test('on loopback everything is measured, manifests are requested once, and the processor is the limit', async (t) => {
     const { registry, image } = await registryOf(t, 90);
-    const bench = startBench(t, [image, ...ONE_SETTING]);
+    const page = join(temporaryDirectory(t), 'bench.html');
+    const bench = startBench(t, [image, ...ONE_SETTING, '--html', page]);
     const { exitCode, stdout, stderr } = await bench.ended;
     assert.equal(exitCode, 0, stderr);
     const report = bench.report();
     assert.deepEqual([report.complete, report.errors], [true, []]);
+    const html = readFileSync(page, 'utf8');
+    assert.ok(
+      report.measurements.every(({ wallSeconds }) => html.includes(`<data value="${wallSeconds.median}">`)),
+    );
+    assert.ok(html.includes('id="throughput"') && !html.includes('not complete'));
     const works = ['decode', 'hash', 'write'].flatMap((work) => [
       `machine/${work}/one`,
       `machine/${work}/all`,
@@ -284,6 +290,7 @@ describe('zpull bench', { concurrency: 4 }, () => {
   for (const [args, message] of [
     [['--runs', '0'], /--runs must be a whole number from 1 to 1000, not "0"/],
     [['--connections', 'x'], /--connections must be a whole number from 1 to 1000, not "x"/],
+    [['--html', '-'], /--html needs the name of a file/],
     [['--against', 'nosuch'], /--against does not know "nosuch"\nhint: it knows skopeo, crane/],
     [['--stage', 'update'], /--stage update needs an image to start from\nhint: add --from/],
     [['--compare', '/nonexistent'], /\/nonexistent .*\nhint: give --compare a file that zpull bench/],

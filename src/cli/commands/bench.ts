@@ -9,6 +9,7 @@ import type { MeasureOptions, Step } from '../../measure/context.js';
 import { type FetchPlan, type Hooks, measureImage } from '../../measure/measure-image.js';
 import { PEER_NAMES } from '../../measure/peers.js';
 import type { Report } from '../../measure/report.js';
+import { reportPage } from '../../measure/report-page.js';
 import { comparisonText, reportText } from '../bench-text.js';
 import { UsageError } from '../failure.js';
 import { formatBytes, formatSeconds, jsonLine, printable } from '../format-text.js';
@@ -41,7 +42,7 @@ export async function runBench([image = '']: readonly string[], given: OptionVal
     onStep: display.onStep,
     save: (latest) => {
       report = latest;
-      saveJson(latest, options);
+      saveReport(latest, options);
     },
   });
   try {
@@ -60,7 +61,9 @@ export async function runBench([image = '']: readonly string[], given: OptionVal
 }
 
 /** @throws UsageError for values that yargs cannot check */
-function checkOptions({ stage, from, against = [] }: OptionValues): void {
+function checkOptions({ stage, from, against = [], html }: OptionValues): void {
+  if (html === '-')
+    throw new UsageError('--html needs the name of a file', 'give one, like --html bench.html');
   if (stage === 'update' && from === undefined) {
     throw new UsageError('--stage update needs an image to start from', 'add --from OLDER_IMAGE');
   }
@@ -92,7 +95,7 @@ const TRANSPORT = PULL_OPTIONS.filter(
 
 /** Options that repeat a measurement: without credentials, and without where the report goes. */
 const REPEATING = [...BENCH_OPTIONS, ...TRANSPORT].filter(
-  ({ name }) => !['json', 'compare', 'fail-if-slower', 'yes'].includes(name),
+  ({ name }) => !['json', 'html', 'compare', 'fail-if-slower', 'yes'].includes(name),
 );
 
 function measureOptionsOf(
@@ -208,13 +211,18 @@ async function agrees(signal: AbortSignal): Promise<boolean> {
 }
 
 /** Writes the report anew after each run. @throws PullError as `storageError` */
-function saveJson(report: Report, { 'json-file': file }: OptionValues): void {
-  if (file === undefined || file === '-') return;
+function saveReport(report: Report, { 'json-file': json, html }: OptionValues): void {
+  if (json !== undefined && json !== '-') replaceFile(json, `${JSON.stringify(report, null, 2)}\n`);
+  if (html !== undefined) replaceFile(html, reportPage(report));
+}
+
+/** Writes a file so that it is never there in part. */
+function replaceFile(file: string, text: string): void {
   const path = resolve(file);
   wrapFsError(`write ${path}`, () => {
     const temporary = `${path}.${process.pid}.tmp`;
     try {
-      writeFileSync(temporary, `${JSON.stringify(report, null, 2)}\n`);
+      writeFileSync(temporary, text);
       renameSync(temporary, path);
     } catch (error) {
       rmSync(temporary, { force: true });

@@ -1,7 +1,9 @@
+import { find, formatSecondsOf, medianRun, ofStage, secondsDigits } from '../figures.js';
 import type { Measurement, Report, Run, Shares } from '../report.js';
-import { hasSetting, medianRun, threeDigits, usualPull } from './figures.js';
+import { SHARE_TEXTS } from '../verdict-text.js';
 import { type Html, html } from './markup.js';
 import { figure, type Table } from './tables.js';
+import { pullOf, usualPull } from './usual-pull.js';
 
 /** A part of a bar. */
 interface Segment {
@@ -19,19 +21,6 @@ interface Bar {
   /** How far the runs lie apart. */
   readonly spread?: { readonly low: number; readonly high: number };
 }
-
-const SHARE_TEXTS: Readonly<Record<keyof Shares, string>> = {
-  resolve: 'resolve',
-  metadata: 'metadata',
-  fetchWait: 'wait for the network',
-  receive: 'receive',
-  decode: 'decode',
-  hash: 'hash',
-  write: 'write',
-  sync: 'sync',
-  prove: 'prove',
-  other: 'start-up and the rest',
-};
 
 /** Where the wall time of the median pull with default settings went. */
 export function sharesFigure(shares: Shares): Html {
@@ -73,17 +62,17 @@ export function stagesFigure(report: Report): Html | null {
     if (measurement !== usual) return { label: measurement.name, run: medianRun(measurement) };
     return measurement.runs.map((run, i) => ({ label: `${measurement.name}, run ${i + 1}`, run }));
   });
-  const known = runs.flatMap(({ label, run }) => (run?.stages == null ? [] : { label, stages: run.stages }));
+  const known = runs.flatMap(({ label, run }) => (run.stages === null ? [] : { label, stages: run.stages }));
   if (known.length === 0) return null;
   const rows = known.map(({ label, stages }) => ({ label, segments: stageSegments(stages) }));
   const table: Table = {
     columns: ['run', ...rows[0]!.segments.map(({ label }) => `${label}, s`)],
     rows: rows.map(({ label, segments }) => [
       label,
-      ...segments.map(({ value }) => ({ value, text: threeDigits(value) })),
+      ...segments.map(({ value }) => ({ value, text: secondsDigits(value) })),
     ]),
   };
-  const list = rows.map((row) => ({ ...row, text: `${threeDigits(sum(row.segments))} s` }));
+  const list = rows.map((row) => ({ ...row, text: formatSecondsOf(sum(row.segments)) }));
   const keys = STAGE_NAMES.map((name) => ({ label: STAGE_TEXTS[name], color: `c-${name}` }));
   const drawing = html`<p>Seconds summed over all threads. Full color: work. Pale: waiting.</p>
 ${legend(keys)}${bars(list, 's')}`;
@@ -99,35 +88,14 @@ function stageSegments(stages: NonNullable<Run['stages']>): Segment[] {
 
 /** How long pulls take, those of others, and what network and machine alone take. */
 export function comparisonFigure(report: Report): Html | null {
-  const { measurements, verdict } = report;
-  const usual = usualPull(report);
-  if (usual === undefined) return null;
-  const isBest = (pull: Measurement) => verdict != null && pull !== usual && hasSetting(pull, verdict.best);
-  const kinds: Array<[color: string, Measurement | undefined]> = [
-    [
-      'c-floor',
-      measurements.find(({ stage, connections }) => stage === 'network' && connections === usual.connections),
-    ],
-    ['c-floor', measurements.find(({ id }) => id === 'machine/together/all')],
-    ['c-ours', usual],
-    ['c-ours', measurements.find((each) => each.stage === 'pull' && isBest(each))],
-    ...measurements
-      .filter(({ stage }) => stage === 'peer')
-      .map((peer): [string, Measurement] => [peer.peer === 'zpull' ? 'c-ours' : 'c-peer', peer]),
-  ];
-  const rows = kinds.flatMap(([color, measurement]) =>
-    measurement === undefined ? [] : barOf(measurement, color),
-  );
-  const floorSeconds = verdict?.floorRatio == null ? null : usual.wallSeconds.median / verdict.floorRatio;
-  const floor =
-    floorSeconds === null ? [] : [plainBar('floor: the longest of what parts take alone', floorSeconds)];
-  const list = [...floor, ...rows];
+  const list = comparedBars(report);
+  if (list.length === 0) return null;
   const table: Table = {
     columns: ['what', 'median, s', 'smallest, s', 'largest, s'],
     rows: list.map(({ label, segments, spread }) => [
       label,
       ...[segments[0]!.value, spread?.low, spread?.high].map((value) =>
-        value === undefined ? '' : { value, text: threeDigits(value) },
+        value === undefined ? '' : { value, text: secondsDigits(value) },
       ),
     ]),
   };
@@ -135,12 +103,37 @@ export function comparisonFigure(report: Report): Html | null {
   return figure('comparison', 'Against others and the floor', drawing, table);
 }
 
+function comparedBars(report: Report): Bar[] {
+  const { verdict } = report;
+  const usual = usualPull(report);
+  if (usual === undefined) return [];
+  const floor =
+    verdict === null || verdict.floorRatio === null
+      ? []
+      : [
+          plainBar(
+            'floor: the longest of what parts take alone',
+            usual.wallSeconds.median / verdict.floorRatio,
+          ),
+        ];
+  const parts = [`network/c${usual.connections}`, 'machine/together/all'].map((id) => find(report, id));
+  const best = verdict === null ? undefined : pullOf(report, verdict.best);
+  const peers = ofStage(report, 'peer');
+  return [
+    ...floor,
+    ...parts.flatMap((part) => (part === undefined ? [] : barOf(part, 'c-floor'))),
+    barOf(usual, 'c-ours'),
+    ...(best === undefined || best === usual ? [] : [barOf(best, 'c-ours')]),
+    ...peers.map((peer) => barOf(peer, peer.peer === 'zpull' ? 'c-ours' : 'c-peer')),
+  ];
+}
+
 function barOf({ name, wallSeconds: { median, min, max } }: Measurement, color: string): Bar {
   return { ...plainBar(name, median, color), spread: { low: min, high: max } };
 }
 
 function plainBar(label: string, seconds: number, color = 'c-floor'): Bar {
-  return { label, segments: [{ label, value: seconds, color }], text: `${threeDigits(seconds)} s` };
+  return { label, segments: [{ label, value: seconds, color }], text: formatSecondsOf(seconds) };
 }
 
 /** Bars of one scale: the longest, or the largest spread, takes all of the width. */
@@ -151,7 +144,7 @@ function bars(list: readonly Bar[], unit: string): Html {
     let end = 0;
     const rects = segments.map(({ label: part, value, color }) => {
       end += value;
-      return html`<rect class="${color}" x="${percent(end - value)}" width="${percent(value)}" height="100%"><title>${part}: ${threeDigits(value)} ${unit}</title></rect>`;
+      return html`<rect class="${color}" x="${percent(end - value)}" width="${percent(value)}" height="100%"><title>${part}: ${secondsDigits(value)} ${unit}</title></rect>`;
     });
     const line =
       spread === undefined

@@ -1,6 +1,8 @@
+import { formatCount } from '../../format/figures.js';
+import { find, medianRun, ofStage } from '../figures.js';
 import type { Measurement, Report, Run } from '../report.js';
-import { medianRun, usualPull } from './figures.js';
 import type { LineChart, LineSeries } from './line-chart.js';
+import { usualPull } from './usual-pull.js';
 
 /** More would be finer than a phone can show, and a table of them longer than anybody reads. */
 const MAX_INTERVALS = 100;
@@ -10,7 +12,7 @@ const MIN_INTERVAL_MS = 100;
 /** What was received in each part of the median pull, and of the median run of the network alone with its connections. */
 export function throughputChart(report: Report): LineChart | undefined {
   const pull = usualPull(report);
-  const network = ofStage(report, 'network').find(({ connections }) => connections === pull?.connections);
+  const network = pull && find(report, `network/c${pull.connections}`);
   const lines = [
     { label: pull?.name ?? '', timeline: timelineOf(pull) },
     { label: network?.name ?? '', timeline: timelineOf(network) },
@@ -38,7 +40,7 @@ type Timeline = NonNullable<Run['timeline']>;
 
 /** From 0 bytes on; empty if none was recorded. */
 function timelineOf(measurement: Measurement | undefined): Timeline {
-  const timeline = measurement === undefined ? null : medianRun(measurement)?.timeline;
+  const timeline = measurement === undefined ? null : medianRun(measurement).timeline;
   return timeline == null || timeline.length === 0 ? [] : [[0, 0], ...timeline];
 }
 
@@ -65,14 +67,14 @@ export function scalingCharts(report: Report): LineChart[] {
   const pulls = ofStage(report, 'pull');
   const byConnections = [
     {
-      label: `pull, ${count(usual?.workers ?? 0, 'worker')}`,
+      label: `pull, ${formatCount(usual?.workers ?? 0, 'worker')}`,
       measurements: pulls.filter(({ workers }) => workers === usual?.workers),
     },
     { label: 'network alone', measurements: ofStage(report, 'network') },
   ];
   const byWorkers = [
     {
-      label: `pull, ${count(usual?.connections ?? 0, 'connection')}`,
+      label: `pull, ${formatCount(usual?.connections ?? 0, 'connection')}`,
       measurements: pulls.filter(({ connections }) => connections === usual?.connections),
     },
   ];
@@ -97,12 +99,4 @@ function scalingChart(
     return { label, values: column('median'), spread: { low: column('min'), high: column('max') } };
   });
   return { id: by, title, xTitle: by, yTitle: 'MB/s', xScale: 'log2', x, series };
-}
-
-function ofStage({ measurements }: Report, stage: Measurement['stage']): Measurement[] {
-  return measurements.filter((measurement) => measurement.stage === stage);
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

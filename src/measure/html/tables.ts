@@ -1,5 +1,6 @@
+import { formatBytes } from '../../format/figures.js';
+import { secondsDigits } from '../figures.js';
 import type { Report, Statistics } from '../report.js';
-import { megabytes, threeDigits } from './figures.js';
 import type { LineChart } from './line-chart.js';
 import { type Html, html } from './markup.js';
 
@@ -36,7 +37,7 @@ export function lineFigure(chart: LineChart): Html {
         values[row],
         ...(spread === null ? [] : [spread.low[row], spread.high[row]]),
       ])
-      .map((value) => (value == null ? '' : { value, text: threeDigits(value) }));
+      .map((value) => (value == null ? '' : { value, text: secondsDigits(value) }));
   const table: Table = {
     columns: [xTitle, ...columns],
     rows: x.map((at, row) => [String(Number(at.toFixed(3))), ...cells(row)]),
@@ -47,7 +48,7 @@ export function lineFigure(chart: LineChart): Html {
 
 /** Every measurement, a row each. */
 export function measurementsTable({ measurements }: Report): Html {
-  const seconds = (value: number): Figure => ({ value, text: threeDigits(value) });
+  const seconds = (value: number): Figure => ({ value, text: secondsDigits(value) });
   const optional = (statistics: Statistics | null, text: (value: number) => string) =>
     statistics === null ? '' : { value: statistics.median, text: text(statistics.median) };
   const rows = measurements.map(
@@ -58,10 +59,10 @@ export function measurementsTable({ measurements }: Report): Html {
       seconds(wallSeconds.standardDeviation),
       seconds(wallSeconds.min),
       seconds(wallSeconds.max),
-      { value: bytesPerSecond.median, text: threeDigits(bytesPerSecond.median / 1e6) },
-      { value: bytes, text: megabytes(bytes) },
-      optional(cpuSeconds, threeDigits),
-      optional(peakMemoryBytes, megabytes),
+      { value: bytesPerSecond.median, text: secondsDigits(bytesPerSecond.median / 1e6) },
+      { value: bytes, text: formatBytes(bytes) },
+      optional(cpuSeconds, secondsDigits),
+      optional(peakMemoryBytes, formatBytes),
       { value: runs.length, text: String(runs.length) },
     ],
   );

@@ -1,0 +1,34 @@
+import { formatCount } from '../format/figures.js';
+import { formatSecondsOf } from './figures.js';
+import type { Shares, Verdict } from './report.js';
+
+export const SHARE_TEXTS: Readonly<Record<keyof Shares, string>> = {
+  resolve: 'resolve',
+  metadata: 'metadata',
+  fetchWait: 'wait for the network',
+  receive: 'receive',
+  decode: 'decode',
+  hash: 'hash',
+  write: 'write',
+  sync: 'sync',
+  prove: 'prove',
+  other: 'start-up and the rest',
+};
+
+/** The best setting, what the default loses against it, and the ratio to the floor, where it is known. */
+export function settingSentences({ best, default: usual, floorRatio }: Verdict): string[] {
+  const loss =
+    usual === null
+      ? 'The default was not measured.'
+      : usual.lossPercent === 0
+        ? 'The default loses nothing measurable against it.'
+        : `The default (${settingText(usual)}) takes ${usual.lossPercent.toFixed(0)} % longer.`;
+  const sentences = [`Best setting: ${settingText(best)}. ${loss}`];
+  if (floorRatio === null) return sentences;
+  const floor = 'the longest of what network, processor and disk take alone';
+  return [...sentences, `The pull takes ${floorRatio.toFixed(1)} times the floor: ${floor}.`];
+}
+
+function settingText({ workers, connections, wallSeconds }: Verdict['best']): string {
+  return `${formatCount(workers, 'worker')}, ${formatCount(connections, 'connection')}: ${formatSecondsOf(wallSeconds)}`;
+}
