@@ -146,8 +146,7 @@ class EntryReader {
   }
 
   #located(error: unknown): unknown {
-    if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
-      return error;
+    if (!isMalformed(error)) return error;
     const where =
       this.#entry === undefined
         ? `at byte ${this.#headerAt} of the tar${this.#named()}`
@@ -204,8 +203,13 @@ export function* tarSpans(
       at = end;
     }
   } catch (error) {
-    if (!(error instanceof PullError)) throw error;
+    if (!isMalformed(error)) throw error;
   }
+}
+
+/** Whether the bytes of the tar are the reason of an error, and not the reading of them. */
+function isMalformed(error: unknown): error is PullError {
+  return error instanceof PullError && ['metadata-malformed', 'unsupported'].includes(error.code);
 }
 
 /** Returns the length of the blocks behind a GNU header that continue the map of a sparse file. */

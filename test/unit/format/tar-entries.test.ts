@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
+import { PullError } from '../../../src/format/error.js';
 import { tarEntries, tarSpans } from '../../../src/format/tar-entries.js';
 import type { TarEntry } from '../../../src/format/tar-header.js';
 import { paxRecord, sparseHeader, TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
@@ -214,6 +215,14 @@ test('entries end at a malformed header, at missing bytes and at the end of the 
     spansOf(tar.subarray(0, 1536)).map(({ path }) => path),
     ['a'],
   );
+});
+
+test('bytes that cannot be read are no end of the tar', () => {
+  const failure = new PullError('store-broken', 'could not read the pack: EIO');
+  const read = () => {
+    throw failure;
+  };
+  assert.throws(() => [...tarSpans(read, 1024)], failure);
 });
 
 test('a sparse file has its own name, and the blocks of its map', () => {
