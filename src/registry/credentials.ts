@@ -124,8 +124,8 @@ function usualSources(env: NodeJS.ProcessEnv, warn: (message: string) => void): 
 
 /** The only source, if the user named a file. */
 function namedSource({ authfile, env, signal }: NamedSourceOptions): Source | undefined {
-  const path = authfile ?? env['REGISTRY_AUTH_FILE'];
-  if (path === undefined || path === '') return undefined;
+  const path = authfile ?? (env['REGISTRY_AUTH_FILE'] || undefined);
+  if (path === undefined) return undefined;
   return {
     name: path,
     async read() {

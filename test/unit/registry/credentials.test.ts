@@ -116,6 +116,8 @@ test('a file that is named and absent or malformed is an error, before credentia
     await assert.rejects(checkAuthFile({ env: { ...env, REGISTRY_AUTH_FILE: path } }), failure);
     await assert.rejects(credentialsOf(env, { authfile: path }).find(), failure);
   }
+  await assert.rejects(checkAuthFile({ env, authfile: '' }), { code: 'option-malformed' });
+  await checkAuthFile({ env: { ...env, REGISTRY_AUTH_FILE: '' } });
 });
 
 test('the default files may be absent, but must not be malformed', async (t) => {
