@@ -30,24 +30,36 @@ test('files of the store are opened, read, listed and deleted by way of src/file
   for (const [path, line, count] of cases) assert.equal(filesByPath(path, line).length, count, line);
 });
 
+/** The compiled files that one loads when it is imported: these have no imports of types. */
+function loadedBy(path: string, loaded = new Set<string>()): Set<string> {
+  if (loaded.has(path)) return loaded;
+  loaded.add(path);
+  for (const specifier of staticImportsOf(path))
+    if (specifier.startsWith('.')) loadedBy(posix.join(posix.dirname(path), specifier), loaded);
+  return loaded;
+}
+
+function staticImportsOf(path: string): string[] {
+  const imports = readSource(path).matchAll(/^(?:import|export) (?:[^'\n]* from )?'([^']+)'/gm);
+  return Array.from(imports, ([, specifier]) => specifier!);
+}
+
 test('a pull loads no exports, no copies and nothing that looks after the store before it needs them', () => {
-  const loaded = new Set<string>();
-  const load = (path: string) => {
-    if (loaded.has(path)) return;
-    loaded.add(path);
-    // Of the compiled file, which has no imports of types.
-    for (const [, specifier] of readSource(path).matchAll(
-      /^(?:import|export) (?:[^'\n]* from )?'(\.[^']+)'/gm,
-    ))
-      load(posix.join(posix.dirname(path), specifier!));
-  };
-  load('dist/src/cli/commands/pull.js');
+  const loaded = loadedBy('dist/src/cli/commands/pull.js');
   assert.ok(loaded.has('dist/src/store/paths.js'));
   const needless = /\/src\/(index|export\/|copy\/|store\/(list|prune|verify))/;
   assert.deepEqual(
     [...loaded].filter((path) => needless.test(path)),
     [],
   );
+});
+
+test('a thread that looks up or hashes loads no package, such as an HTTP client or a decoder', () => {
+  const packages = (path: string) =>
+    [...loadedBy(path)].flatMap(staticImportsOf).filter((specifier) => /^(?!\.|node:)/.test(specifier));
+  assert.ok(packages('dist/workers/metadata/read-metadata.js').includes('@mongodb-js/zstd'));
+  for (const path of ['metadata/look-up', 'check/verify-layer', 'check/check-layer'])
+    assert.deepEqual(packages(`dist/workers/${path}.js`), [], path);
 });
 
 test('all forms of import are seen, comments are not', () => {
