@@ -231,9 +231,9 @@ const MAX_LOCAL_NAME = 4096;
 const LOCAL_HINT = 'Write it as oci:DIR:TAG, oci-archive:FILE:TAG, or with @sha256:… in place of the tag.';
 
 /**
- * Parses `oci:DIR[:TAG][@DIGEST_SUFFIX]` or `oci-archive:FILE[:TAG][@DIGEST_SUFFIX]`; undefined for a text
- * without such a prefix. The first colon behind the prefix ends the path, as in
- * containers-transports(5). `absolute` makes a path absolute.
+ * Parses `oci:DIR[:TAG][@DIGEST]` or `oci-archive:FILE[:TAG][@DIGEST]`; undefined for a text without
+ * such a prefix. The first colon behind the prefix ends the path, as in containers-transports(5).
+ * `absolute` makes a path absolute.
  * @throws PullError `reference-malformed`
  */
 export function parseLocalImage(text: string, absolute: (path: string) => string): LocalImage | undefined {

@@ -118,7 +118,7 @@ export function scanContents(toc: Buffer, visitor: ContentVisitor): void {
         throw tocError(number, `chunkOffset is ${chunkOffset}, but the chunks before end at ${coveredBytes}`);
       if (entry.chunkSize === 0 && !visitor.impliesChunkSize) throw tocError(number, 'chunkSize is missing');
       const chunkSize = entry.chunkSize || sizeBytes - chunkOffset;
-      if (chunkSize === 0 || chunkSize > sizeBytes - chunkOffset)
+      if (chunkSize <= 0 || chunkSize > sizeBytes - chunkOffset)
         throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
       visitor.addChunk(entry);
       coveredBytes += chunkSize;
