@@ -40,7 +40,7 @@ const handlers = {
   'measure-decode': async () => (await import('./measure/measure-decode.js')).measureDecode,
   'measure-hash': async () => (await import('./measure/measure-bytes.js')).measureHash,
   'measure-write': async () => (await import('./measure/measure-bytes.js')).measureWrite,
-  'name-content': async () => (await import('./metadata/metadata-source.js')).nameContent,
+  'name-content': async () => (await import('./metadata/look-up.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 
 /**

@@ -1,7 +1,10 @@
 import type { LayerTable } from '../../src/format/layer-table.js';
+import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/metadata-position.js';
+import { contentPath } from '../../src/format/toc.js';
 import type { ResumedPiece } from '../../src/plan/layer-parts.js';
-import type { BlobRow, LookUpResult, LookUpTask } from '../../src/pool/messages.js';
+import type { BlobRow, LookUpResult, LookUpTask, NameContentTask } from '../../src/pool/messages.js';
 import { type CachedContentRows, listCachedContents } from '../../src/store/cached-contents.js';
+import { getBlob } from '../../src/store/image-record.js';
 import { lookUp as lookUpInStore, type RequestedDigests } from '../../src/store/look-up.js';
 import { paths } from '../context.js';
 
@@ -67,4 +70,16 @@ function chunks(table: LayerTable): RequestedDigests {
 /** Lists the contents that all opaque layers of a pull may share. */
 export function listCached(): CachedContentRows {
   return listCachedContents(paths);
+}
+
+/**
+ * Returns the path of a content for an error message. It comes from the stored TOC: layer tables
+ * have no paths.
+ */
+export async function nameContent(task: NameContentTask): Promise<string> {
+  const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
+  if (frames === undefined) return `content ${task.content}`;
+  // Hardly any look-up needs the decoder, a native module.
+  const { decodeMetadata } = await import('./metadata-blob.js');
+  return contentPath(await decodeMetadata(frames, task.tocUncompressedBytes, 'TOC'), task.content);
 }

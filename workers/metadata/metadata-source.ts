@@ -1,9 +1,7 @@
 import { hash } from 'node:crypto';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
-import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/metadata-position.js';
-import { contentPath } from '../../src/format/toc.js';
-import type { MetadataPart, MetadataPartWithDigest, NameContentTask } from '../../src/pool/messages.js';
+import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
@@ -62,16 +60,6 @@ async function readPart(
     }
     await source.forget();
   }
-}
-
-/**
- * Returns the path of a content for an error message. It comes from the stored TOC: layer tables
- * have no paths.
- */
-export async function nameContent(task: NameContentTask): Promise<string> {
-  const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
-  if (frames === undefined) return `content ${task.content}`;
-  return contentPath(await decodeMetadata(frames, task.tocUncompressedBytes, 'TOC'), task.content);
 }
 
 type Range = Pick<MetadataPart, 'start' | 'end'>;
