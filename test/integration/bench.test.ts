@@ -38,6 +38,7 @@ interface Bench {
 interface BenchOptions {
   readonly store?: string;
   readonly path?: string;
+  readonly input?: string;
   readonly onStderr?: (text: string) => void;
 }
 
@@ -50,8 +51,9 @@ function startBench(t: TestContext, args: readonly string[], options: BenchOptio
   const path = [...(options.path === undefined ? [] : [options.path]), process.env['PATH']].join(delimiter);
   const child = spawn(process.execPath, [...ZPULL, ...words], {
     env: { ...process.env, PATH: path },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: 'pipe',
   });
+  child.stdin.end(options.input);
   t.after(() => child.kill('SIGKILL'));
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => options.onStderr?.(chunk));
   const ended = Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]).then(
@@ -269,6 +271,26 @@ describe('zpull bench', { concurrency: 4 }, () => {
     assert.deepEqual(readdirSync(disk), []);
   });
 
+  test('a password goes to the commands that are measured, and into no argument and no report', async (t) => {
+    const secret = 'a password of this test';
+    const { image } = await registryOf(t, 30, { requireToken: { credentials: `someone:${secret}` } });
+    const args = [image, '--stage', 'pull', ...ONE_SETTING, '--username', 'someone', '--password-stdin'];
+    const bench = startBench(t, args, { input: `${secret}\n` });
+    const seen = new Set<string>();
+    const watch = setInterval(() => {
+      for (const line of processesWith(bench.store)) seen.add(line);
+    }, 50);
+    const { exitCode, stdout, stderr } = await bench.ended;
+    clearInterval(watch);
+    assert.equal(exitCode, 0, stderr);
+    const report = bench.report();
+    assert.deepEqual(idsOf(report), ['pull/w2/c16', 'unchanged']);
+    // The command itself, and the pulls that it measures.
+    assert.ok(seen.size >= 2, [...seen].join('\n'));
+    for (const text of [...seen, stdout, stderr, JSON.stringify(report)])
+      assert.ok(!text.includes(secret), text);
+  });
+
   test('an image that does not exist ends with 3 and leaves nothing', async (t) => {
     const { registry } = await registryOf(t, 30);
     const bench = startBench(t, [`${registry.host}/some/image:absent`]);
@@ -304,15 +326,16 @@ describe('zpull bench', { concurrency: 4 }, () => {
   }
 });
 
-/** Processes whose command line has this text. */
+/** The command lines of processes that have this text. */
 function processesWith(argument: string): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .filter((id) => {
+    .map((id) => {
       try {
-        return readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(argument);
+        return readFileSync(`/proc/${id}/cmdline`, 'utf8');
       } catch {
-        return false; // It is gone.
+        return ''; // It is gone.
       }
-    });
+    })
+    .filter((line) => line.includes(argument));
 }
