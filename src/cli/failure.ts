@@ -9,6 +9,7 @@ export class UsageError extends Error {
   readonly code = 'option-malformed';
   readonly exitCode = 2;
   readonly hint: string;
+  image: string | undefined;
 
   constructor(message: string, hint: string) {
     super(message);
@@ -29,11 +30,25 @@ export interface CommandFailure extends Failure {
 export async function failureOf(error: unknown): Promise<CommandFailure> {
   const stack = error instanceof Error ? error.stack : undefined;
   if (isUsageError(error)) {
-    const { code, message, hint, exitCode } = error;
-    return { code, message, hint, exitCode, ...(stack && { stack }) };
+    const { code, message, hint, exitCode, image } = error;
+    return { code, message, hint, exitCode, ...(image && { image }), ...(stack && { stack }) };
   }
   const { PullError, toFailure } = await import('../api/errors.js');
   return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
+}
+
+/**
+ * Runs `work`, whose errors are about an image, and name it unless they name one already.
+ * @throws what `work` throws
+ */
+export async function aboutImage<T>(image: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const { PullError } = await import('../api/errors.js');
+    if (isUsageError(error) || error instanceof PullError) error.image ??= image;
+    throw error;
+  }
 }
 
 /**
@@ -45,15 +60,21 @@ function isUsageError(error: unknown): error is UsageError {
 }
 
 /**
- * Prints a failure: with `json` as an object on stdout, else its message, layer and hint on stderr.
+ * Prints a failure: with `json` as an object on stdout, else its message, layer and hint on stderr,
+ * and with `namesImage` the image before them.
  */
-export function reportFailure(failure: CommandFailure, how: { json: boolean; debug: boolean }): void {
-  const { code, message, hint, layer, stack } = failure;
+export function reportFailure(
+  failure: CommandFailure,
+  how: { json: boolean; debug: boolean; namesImage?: boolean },
+): void {
+  const { code, message, hint, layer, image, stack } = failure;
   if (how.json) {
-    process.stdout.write(jsonLine({ error: { code, message, hint, ...(layer && { layer }) } }));
+    const about = { ...(image && { image }), ...(layer && { layer }) };
+    process.stdout.write(jsonLine({ error: { code, message, hint, ...about } }));
   } else {
+    const which = how.namesImage === true && image && !message.includes(image) ? `${image}: ` : '';
     const where = layer === undefined || message.includes(layer) ? '' : ` (layer ${layer})`;
-    process.stderr.write(`zpull: ${printable(message + where)}\n`);
+    process.stderr.write(`zpull: ${printable(which + message + where)}\n`);
     process.stderr.write(`hint: ${printable(hint)}\n`);
   }
   if (how.debug && stack !== undefined) {

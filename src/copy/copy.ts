@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { requireFile } from '../export/export-schemes.js';
 import { asOutOfResources, outsideStore } from '../files/storage-error.js';
 import { isDigest } from '../format/digest.js';
+import { ofImage } from '../format/error.js';
 import { leavesSizeOut } from '../format/manifest.js';
 import type { Stages } from '../pool/stages.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
@@ -65,7 +66,7 @@ export async function copyImage(
     session.end();
     return result;
   } catch (error) {
-    throw outsideStore(asOutOfResources(error));
+    throw ofImage(outsideStore(asOutOfResources(error)), session.source.image);
   } finally {
     session.close();
     await copy.close();

@@ -1,6 +1,6 @@
 import { asOutOfResources } from '../files/storage-error.js';
 import type { BlobRange } from '../format/arrays.js';
-import { PullError } from '../format/error.js';
+import { ofImage, PullError } from '../format/error.js';
 import { cutBlob, planOpaque } from '../plan/opaque.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
 import { CounterReader, resetRateLimit } from '../pool/shared-memory.js';
@@ -62,7 +62,7 @@ export async function measureNetwork(
     session.end();
     return result;
   } catch (error) {
-    throw asOutOfResources(error);
+    throw ofImage(asOutOfResources(error), session.source.image);
   } finally {
     session.close();
     await run.close();

@@ -93,6 +93,8 @@ export interface Failure {
   readonly hint: string;
   /** The layer concerned: the digest of its blob, or its DiffID for errors about the store. */
   readonly layer?: string;
+  /** The image concerned, by its full name, or as it was given where that is no name. */
+  readonly image?: string;
   /** Stack of the first error, shown with --debug only. */
   readonly stack?: string;
 }
@@ -111,17 +113,25 @@ export class PullError extends Error {
   readonly code: ErrorCode;
   readonly hint: string;
   readonly layer: string | undefined;
+  /** See `Failure`. Set by the call that the image was given to. */
+  image: string | undefined;
 
   constructor(
     code: ErrorCode,
     message: string,
-    more: { hint?: string | undefined; layer?: string | undefined; cause?: unknown } = {},
+    more: {
+      hint?: string | undefined;
+      layer?: string | undefined;
+      image?: string | undefined;
+      cause?: unknown;
+    } = {},
   ) {
     super(shorten(message, MAX_TEXT_LENGTH), more.cause === undefined ? undefined : { cause: more.cause });
     this.name = 'PullError';
     this.code = code;
     this.hint = shorten(more.hint ?? ERRORS[code].hint, MAX_TEXT_LENGTH);
     this.layer = more.layer;
+    this.image = more.image;
   }
 
   /** The process exit code for this error. */
@@ -135,7 +145,7 @@ export class PullError extends Error {
  * becomes `internal`.
  */
 export function toFailure(error: unknown): Failure {
-  const { code, message, hint, layer } =
+  const { code, message, hint, layer, image } =
     error instanceof PullError
       ? error
       : new PullError('internal', error instanceof Error ? error.message : String(error));
@@ -145,13 +155,14 @@ export function toFailure(error: unknown): Failure {
     message,
     hint,
     ...(layer === undefined ? {} : { layer }),
+    ...(image === undefined ? {} : { image }),
     ...(stack === undefined ? {} : { stack }),
   };
 }
 
 /** Converts a record back to an error. */
-export function fromFailure({ code, message, hint, layer, stack }: Failure): PullError {
-  const error = new PullError(code, message, { hint, layer });
+export function fromFailure({ code, message, hint, layer, image, stack }: Failure): PullError {
+  const error = new PullError(code, message, { hint, layer, image });
   if (stack !== undefined) error.stack = stack;
   return error;
 }
@@ -159,8 +170,14 @@ export function fromFailure({ code, message, hint, layer, stack }: Failure): Pul
 /** Returns the error with another hint; anything but a PullError unchanged. */
 export function withHint(error: unknown, hint: string): unknown {
   if (!(error instanceof PullError)) return error;
-  const { code, message, layer } = error;
-  return new PullError(code, message, { hint, layer, cause: error });
+  const { code, message, layer, image } = error;
+  return new PullError(code, message, { hint, layer, image, cause: error });
+}
+
+/** Returns the error, which names the image from now on unless it names one already. */
+export function ofImage(error: unknown, image: string): unknown {
+  if (error instanceof PullError) error.image ??= image;
+  return error;
 }
 
 /** Returns the error with its layer named. */

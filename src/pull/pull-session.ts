@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import { PullError } from '../format/error.js';
+import { ofImage, PullError } from '../format/error.js';
 import {
   formatLocalImage,
   formatReference,
@@ -85,9 +85,13 @@ export class PullSession {
    * @throws PullError as `resolveOptions`, `parseSource` and `readRegistries`
    */
   static async open(reference: string, options: RunOptions, interrupted: string): Promise<PullSession> {
-    const registries = await readRegistries(process.env);
-    const settings = resolveOptions(options);
-    return new PullSession(parseSource(reference, registries), settings, options, interrupted);
+    try {
+      const registries = await readRegistries(process.env);
+      const settings = resolveOptions(options);
+      return new PullSession(parseSource(reference, registries), settings, options, interrupted);
+    } catch (error) {
+      throw ofImage(error, reference);
+    }
   }
 
   private constructor(source: ImageSource, settings: Settings, options: RunOptions, interrupted: string) {

@@ -1,7 +1,7 @@
 import { retryIfFullAsync } from '../files/disk-space.js';
 import { asOutOfResources } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
-import { PullError } from '../format/error.js';
+import { ofImage, PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
@@ -81,7 +81,7 @@ async function withPull<T>(
     session.end();
     return result;
   } catch (error) {
-    throw asOutOfResources(error);
+    throw ofImage(asOutOfResources(error), session.source.image);
   } finally {
     session.close();
     await pull?.close();

@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { ofImage, PullError } from '../format/error.js';
 import { formatReference, withoutTransport } from '../format/reference.js';
 import type { PullOptions, RunOptions } from './pull-options.js';
 import { PullSession } from './pull-session.js';
@@ -60,6 +60,8 @@ export async function listTags(
     if (isLocal) return { repository: image, tags };
     const { host, repository: path } = location;
     return { repository: formatReference({ host, repository: path }), tags };
+  } catch (error) {
+    throw ofImage(error, session.source.image);
   } finally {
     session.close();
   }

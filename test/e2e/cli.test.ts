@@ -203,6 +203,36 @@ test('a pull prints the digest of each image, and ends as the first that failed'
   await once(child, 'close');
 });
 
+test('errors name their image, and several images end with a summary', async () => {
+  const { child, address } = await serve();
+  const own = ['--store', join(directory, 'several')];
+  const [good, none] = ['chunked-v1', 'none'].map((tag) => `${address}/a/b:${tag}`);
+  const json = await zpull(...own, '--json', none!, good!, 'a/UPPER');
+  const lines = json.stdout.trimEnd().split('\n');
+  const printed = lines.map((line) => JSON.parse(line) as { image?: string; error?: { image: string } });
+  assert.deepEqual(
+    printed.map(({ image, error }) => error?.image ?? image),
+    [none, good, 'a/UPPER'],
+  );
+  assert.match(
+    json.stderr,
+    /^1 image pulled, 2 failed, fetched [\d.]+ kB in [\d.]+ s\nfailed: \S+:none \(image-not-found\)\nfailed: a\/UPPER \(reference-malformed\)\n$/m,
+  );
+  const quiet = await zpull(...own, '-q', none!, good!);
+  assert.match(quiet.stderr, /^zpull: .+none.*\nhint: .+\n$/);
+  for (const words of [
+    ['inspect', none!],
+    ['export', none!, `tar:${directory}/x`],
+    ['copy', none!, `oci:${directory}/x`],
+    ['store', 'rm', none!],
+  ]) {
+    const { stdout } = await zpull(...own, '--json', '-q', ...words);
+    assert.equal((JSON.parse(stdout) as { error: { image: string } }).error.image, none, words[0]);
+  }
+  child.kill();
+  await once(child, 'close');
+});
+
 test('with --json a pull is the documented object on stdout, and its events may be JSON on stderr', async () => {
   const { child, address } = await serve();
   const own = ['--store', join(directory, 'json'), '--json', '--progress', 'json'];

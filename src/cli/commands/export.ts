@@ -2,7 +2,7 @@ import { checkDestination, EXPORT_SCHEMES, type PreparedExport } from '../../api
 import type { PathResult, PullResult, RunOptions } from '../../api/pull.js';
 import { StageRecorder, type Stages } from '../../api/stages.js';
 import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
-import { UsageError } from '../failure.js';
+import { aboutImage, UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer } from '../progress/renderer.js';
@@ -98,7 +98,7 @@ export async function pullAndExport(
     const { follower } = prepared;
     const pulled = await pull({ stages, ...(follower && { follower }) });
     const given = { reference, destination, options, signal, stages };
-    const outcome = await exportImage(given, pulled, prepared);
+    const outcome = await aboutImage(pulled.image, () => exportImage(given, pulled, prepared));
     return { pulled, outcome };
   } finally {
     await prepared.discard?.();

@@ -9,8 +9,8 @@ import {
   Shared,
 } from '../../api/pull.js';
 import type { CopyDestination, Destination } from '../destination.js';
-import { failureOf, reportFailure, UsageError } from '../failure.js';
-import { jsonLine } from '../format-text.js';
+import { type CommandFailure, failureOf, reportFailure, UsageError } from '../failure.js';
+import { formatBytes, formatCount, formatDuration, jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer, withRenderer } from '../progress/renderer.js';
 import { pullOptionsOf, readPassword } from '../pull-options.js';
@@ -26,21 +26,46 @@ export async function runPull(images: readonly string[], given: OptionValues): P
   const destination = await outputOf(images, given);
   const options = await readPassword(given);
   const shared: SharedState = { shared: new Shared(options['limit-rate']), warned: new Set() };
-  let exitCode = 0;
+  const startedMs = performance.now();
+  const pulled: PullResult[] = [];
+  const failed: CommandFailure[] = [];
   await untilSignal(async (signal) => {
     for (const image of images) {
       try {
-        await pullOne(image, destination, options, signal, shared);
+        pulled.push(await pullOne(image, destination, options, signal, shared));
       } catch (error) {
         // main reports it.
         if (signal.aborted || images.length === 1) throw error;
-        const failure = await failureOf(error);
-        reportFailure(failure, { json: options.json === true, debug: options.debug === true });
-        exitCode ||= failure.exitCode;
+        const failure = { image, ...(await failureOf(error)) };
+        const { json = false, debug = false } = options;
+        reportFailure(failure, { json, debug, namesImage: true });
+        failed.push(failure);
       }
     }
   }, 'in the store');
-  return exitCode;
+  const isForPeople = options.quiet !== true && !['json', 'none'].includes(options.progress ?? 'auto');
+  if (images.length > 1 && isForPeople) {
+    process.stderr.write(summaryOfImages(pulled, failed, performance.now() - startedMs));
+  }
+  return failed[0]?.exitCode ?? 0;
+}
+
+/** Lines on several images: how many were pulled, and which failed and why. */
+export function summaryOfImages(
+  pulled: readonly Pick<PullResult, 'fetchedBytes' | 'reusedBytes'>[],
+  failed: readonly Pick<CommandFailure, 'code' | 'image'>[],
+  durationMs: number,
+): string {
+  const sum = (field: 'fetchedBytes' | 'reusedBytes') =>
+    pulled.reduce((bytes, result) => bytes + result[field], 0);
+  const parts = [
+    `${formatCount(pulled.length, 'image')} pulled`,
+    ...(failed.length > 0 ? [`${failed.length} failed`] : []),
+    `fetched ${formatBytes(sum('fetchedBytes'))}`,
+    ...(sum('reusedBytes') > 0 ? [`reused ${formatBytes(sum('reusedBytes'))}`] : []),
+  ];
+  const failures = failed.map(({ code, image = '' }) => printable(`failed: ${image} (${code})`));
+  return `${[`${parts.join(', ')} in ${formatDuration(durationMs)}`, ...failures].join('\n')}\n`;
 }
 
 /**
@@ -89,7 +114,7 @@ async function pullOne(
   options: OptionValues,
   signal: AbortSignal,
   shared: SharedState,
-): Promise<void> {
+): Promise<PullResult> {
   if (destination === undefined) {
     return print(await pullWithProgress(image, options, signal, shared), options);
   }
@@ -103,7 +128,7 @@ async function pullOne(
     const result = await pullWithProgress(image, options, signal, together);
     const { stages } = await copyWithProgress(pinned(result), destination, options, signal, together);
     if (!isStdout(destination)) print(result, options, { destination: options.output, stages });
-    return;
+    return result;
   }
   const { pullAndExport } = await import('./export.js');
   const { pulled, outcome } = await pullAndExport(
@@ -112,6 +137,7 @@ async function pullOne(
   );
   const { destination: text, files, stages } = outcome;
   if (!isStdout(destination)) print(pulled, options, { destination: text, ...(files && { files }), stages });
+  return pulled;
 }
 
 /** The image by digest: its tag may have moved since the pull. */
@@ -119,8 +145,10 @@ function pinned({ image, digest }: PullResult): string {
   return `${image.replace(/@sha256:[0-9a-f]{64}$/, '')}@${digest}`;
 }
 
-function print(result: PullResult, { json = false }: OptionValues, more: object = {}): void {
+/** Prints the result, and returns it. */
+function print(result: PullResult, { json = false }: OptionValues, more: object = {}): PullResult {
   process.stdout.write(json ? jsonLine({ ...result, ...more }) : `${result.digest}\n`);
+  return result;
 }
 
 /** What the pulls of one command share. */

@@ -1,5 +1,5 @@
 import { type ListedImage, listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
-import { UsageError } from '../failure.js';
+import { aboutImage, UsageError } from '../failure.js';
 import { type Column, formatBytes, formatCount, formatTable, jsonLine, printable } from '../format-text.js';
 import { matchesGlob } from '../glob.js';
 import type { OptionValues } from '../options.js';
@@ -54,14 +54,15 @@ export async function runStore(
     throw new UsageError(`zpull store ${name} has no option --${option}`, 'it is for zpull store prune');
   }
   const olderThan = options['older-than'];
-  return action.run({
+  const given: StoreArguments = {
     store: storeOf(options, process.env),
     image,
     json: options.json === true,
     warn: options.quiet === true ? () => {} : printWarning,
     olderThanMs: olderThan === undefined ? undefined : olderThan * 1000,
     dryRun: options['dry-run'] === true,
-  });
+  };
+  return image === undefined ? action.run(given) : aboutImage(image, () => action.run(given));
 }
 
 function printWarning(message: string): void {
