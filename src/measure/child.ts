@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { StageRecorder } from '../index.js';
 
 /** A program that has ended. */
 export interface Ended {
@@ -12,6 +13,11 @@ export interface Ended {
   readonly stderr: string;
   /** From the start to the exit, in milliseconds. */
   readonly wallMs: number;
+  /**
+   * CPU time of the program and of those that it waited for, to 10 ms; null where it cannot be told,
+   * as where there is no `/proc`. Wrong if another program of this process ends meanwhile.
+   */
+  readonly cpuSeconds: number | null;
 }
 
 export interface ChildOptions {
@@ -20,6 +26,8 @@ export interface ChildOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Written to its standard input. */
   readonly input?: string;
+  /** Called with the number of the process. */
+  readonly onStart?: (pid: number) => void;
   /** Called with each line of stderr, and the milliseconds since the start. */
   readonly onLine?: (line: string, atMs: number) => void;
 }
@@ -37,11 +45,13 @@ const MAX_STDOUT_LENGTH = 16 * 2 ** 20;
 export function runChild(
   program: string,
   args: readonly string[],
-  { signal, env = process.env, input, onLine }: ChildOptions,
+  { signal, env = process.env, input, onStart, onLine }: ChildOptions,
 ): Promise<Ended> {
   signal.throwIfAborted();
+  const programSeconds = watchPrograms();
   const startedMs = performance.now();
   const child = spawn(program, args, { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+  if (child.pid !== undefined) onStart?.(child.pid);
   const kill = () => killGroup(child.pid);
   signal.addEventListener('abort', kill, { once: true });
   // A program that does not read its input may have closed it.
@@ -57,17 +67,32 @@ export function runChild(
   });
   return new Promise<Ended>((resolve, reject) => {
     let wallMs = 0;
+    let cpuSeconds: number | null = null;
     child.once('error', reject);
     child.once('exit', () => {
       wallMs = performance.now() - startedMs;
+      cpuSeconds = programSeconds();
       // What it left running would be measured with what comes next, and keep its files busy.
       kill();
     });
     child.once('close', (code, ended) => {
       if (signal.aborted) reject(signal.reason as Error);
-      else resolve({ code, signal: ended, stdout, stderr, wallMs });
+      else resolve({ code, signal: ended, stdout, stderr, wallMs, cpuSeconds });
     });
   }).finally(() => signal.removeEventListener('abort', kill));
+}
+
+/**
+ * Returns a function that returns the CPU seconds of programs that have ended since: what a recorder
+ * counts of this process and its programs, without this process.
+ */
+function watchPrograms(): () => number | null {
+  const [recorder, own] = [new StageRecorder(), process.cpuUsage()];
+  return () => {
+    const { user, system } = process.cpuUsage(own);
+    const seconds = recorder.result().cpuSeconds - (user + system) / 1e6;
+    return seconds < 0.005 ? null : Math.round(seconds * 100) / 100;
+  };
 }
 
 function killGroup(pid: number | undefined): void {

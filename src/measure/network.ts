@@ -1,7 +1,8 @@
 import { measureNetwork } from '../index.js';
+import { doubtsOfNetwork } from './command.js';
 import { type Context, NO_SETTING } from './context.js';
 import { type Grid, settingsOf } from './grid.js';
-import { count, doubtsOfNetwork, pullId, type Setting } from './pulls.js';
+import { count, pullId, type Setting } from './pulls.js';
 import type { Finding, Subject } from './recorder.js';
 
 /** More connections help as long as they receive more than this share more. */

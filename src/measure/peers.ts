@@ -172,10 +172,8 @@ async function peerRun(context: Context, name: string, peer: Peer, target: Targe
   return context.withPath(context.makeDirectory(), async (directory) => {
     const { signal } = context.options;
     const env = { ...process.env, directory };
-    // `times` prints the CPU time of the shell and of what it ran, in its second line.
-    const script = `${peer.script(target)}\ncode=$?; times; exit $code`;
     try {
-      const ended = await runChild('bash', ['-c', script], { signal, env });
+      const ended = await runChild('bash', ['-c', peer.script(target)], { signal, env });
       if (ended.code !== 0) {
         const end = ended.signal === null ? `exit code ${ended.code}` : ended.signal;
         throw new PeerFailure(`${name} ended with ${end}: ${ended.stderr.trim().slice(-500)}`);
@@ -183,7 +181,7 @@ async function peerRun(context: Context, name: string, peer: Peer, target: Targe
       return {
         wallSeconds: ended.wallMs / 1000,
         bytes: context.image.blobBytes,
-        cpuSeconds: secondsOfTimes(ended.stdout),
+        cpuSeconds: ended.cpuSeconds,
         peakMemoryBytes: null,
         stages: null,
         timeline: null,
@@ -194,13 +192,6 @@ async function peerRun(context: Context, name: string, peer: Peer, target: Targe
       }
     }
   });
-}
-
-/** Reads what `times` of a POSIX shell prints last: `0m0.012s 0m0.034s`. */
-function secondsOfTimes(stdout: string): number | null {
-  const numbers = (stdout.trimEnd().split('\n').at(-1) ?? '').matchAll(/(\d+)m([\d.]+)s/g);
-  const seconds = [...numbers].map(([, minutes, rest]) => Number(minutes) * 60 + Number(rest));
-  return seconds.length === 2 ? seconds[0]! + seconds[1]! : null;
 }
 
 async function describe(context: Context, name: string, target: Target): Promise<PeerDescription> {

@@ -1,9 +1,7 @@
 import { cp } from 'node:fs/promises';
-import { type ErrorCode, PullError } from '../index.js';
-import { runChild } from './child.js';
+import { type Called, type Result, runCommand } from './command.js';
 import { type Context, NO_SETTING, type ResolvedImage, removeTree } from './context.js';
 import type { Finding, Subject } from './recorder.js';
-import type { Stages } from './report.js';
 
 /** How many threads and requests a pull uses. */
 export interface Setting {
@@ -22,120 +20,15 @@ interface Call {
   readonly cores?: string;
 }
 
-/** What `--json` prints, as far as measurements need it. */
-interface Result {
-  readonly fetchedBytes?: number;
-  readonly stages?: Stages;
-  readonly layers?: ReadonlyArray<{
-    readonly digest: string;
-    readonly format: string;
-    readonly tarBytes: number;
-  }>;
-  readonly error?: { readonly code: ErrorCode; readonly message: string; readonly hint: string };
-}
-
-/** What one call did. */
-export interface Called extends Omit<Finding, 'bytes'> {
-  readonly result: Result;
-}
-
-/**
- * Runs the command as users do, in a process of its own: start-up, memory and CPU time are part of
- * the figures.
- * @throws PullError as the command prints it
- */
-export async function callCommand(context: Context, call: Call): Promise<Called> {
+/** Calls the command with the options of the user. @throws as `runCommand` */
+export function callCommand(context: Context, { words, store, isRemote, cores }: Call): Promise<Called> {
   const { command, signal, input, arguments: given } = context.options;
-  const args = [
-    ...process.execArgv,
-    command,
-    ...call.words,
-    ...['--store', call.store, '--platform', context.image.platform, '--json', '--progress', 'json'],
-    ...(call.isRemote ? given : []),
-  ];
-  const [program, words] =
-    call.cores === undefined
-      ? [process.execPath, args]
-      : ['taskset', ['-c', call.cores, process.execPath, ...args]];
-  // The launcher sets it for this process's cores; a child may have others.
-  const { UV_THREADPOOL_SIZE: _, ...env } = process.env;
-  const events = new Events();
-  const ended = await runChild(program, words, {
+  const common = ['--store', store, '--platform', context.image.platform, '--json', '--progress', 'json'];
+  return runCommand([command, ...words, ...common, ...(isRemote ? given : [])], {
     signal,
-    env,
-    ...(call.isRemote && input !== undefined && { input }),
-    onLine: (line, atMs) => events.read(line, atMs),
+    ...(cores !== undefined && { cores }),
+    ...(isRemote && input !== undefined && { input }),
   });
-  const result = resultOf(ended.stdout);
-  if (ended.code !== 0 || result === undefined) throw failureOf(result, ended);
-  const stages = result.stages ?? null;
-  return {
-    result,
-    wallSeconds: ended.wallMs / 1000,
-    cpuSeconds: stages?.cpuSeconds ?? null,
-    peakMemoryBytes: stages?.peakMemoryBytes ?? null,
-    stages,
-    timeline: events.timeline,
-    doubts: events.doubts(),
-  };
-}
-
-function resultOf(stdout: string): Result | undefined {
-  try {
-    return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Result;
-  } catch {
-    return undefined;
-  }
-}
-
-function failureOf(
-  result: Result | undefined,
-  { code, signal, stderr }: { code: number | null; signal: string | null; stderr: string },
-): PullError {
-  if (result?.error !== undefined) {
-    const { code: errorCode, message, hint } = result.error;
-    return new PullError(errorCode, message, { hint });
-  }
-  const end = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-  return new PullError('internal', `the command ${end}: ${stderr.trim().slice(-300)}`);
-}
-
-/** The lines of `--progress json`. */
-class Events {
-  readonly timeline: Array<readonly [number, number]> = [];
-  #waits = 0;
-  #misses = 0;
-
-  read(line: string, atMs: number): void {
-    const event = parseEvent(line);
-    if (event === undefined) return;
-    if (event.event === 'progress' && typeof event.receivedBytes === 'number') {
-      this.timeline.push([Math.round(atMs), event.receivedBytes]);
-    }
-    if (event.event === 'waiting') this.#waits += 1;
-    if (event.event === 'miss') this.#misses += 1;
-  }
-
-  doubts(): string[] {
-    return doubtsOfNetwork(this.#waits, this.#misses);
-  }
-}
-
-/** What made a run on the network doubtful. */
-export function doubtsOfNetwork(waits: number, misses: number): string[] {
-  return [
-    ...(waits > 0 ? ['the registry asked to wait, as it limits requests: the time includes that'] : []),
-    ...(misses > 0 ? ['there were network failures: the time includes new attempts'] : []),
-  ];
-}
-
-function parseEvent(line: string): { event?: unknown; receivedBytes?: unknown } | undefined {
-  if (!line.startsWith('{')) return undefined;
-  try {
-    return JSON.parse(line) as { event?: unknown; receivedBytes?: unknown };
-  } catch {
-    return undefined;
-  }
 }
 
 function settingWords({ workers, connections }: Setting): string[] {
