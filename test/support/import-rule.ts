@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sandbox: ['files', 'format'],
   format: [],
   bench: ['index', 'sandbox', 'format', 'pull', 'test'],
-  scripts: [],
+  scripts: ['cli', 'sandbox', 'format'],
 };
 
 /** Rooms whose types alone another may import, since messages have them. */

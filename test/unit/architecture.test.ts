@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { generatedPages } from '../../scripts/pages.js';
 import { exists, pagesOfProject, readSource, sourceFiles } from '../support/sources.js';
 
 const PAGE = readSource('ARCHITECTURE.md');
@@ -20,6 +21,12 @@ test('every path that a page names exists', () => {
     const missing = pathsIn(readSource(page)).filter((path) => !exists(path));
     assert.deepEqual(missing, [], page);
   }
+});
+
+test('what pages have from the code is what the code says; npm run pages writes it', () => {
+  const pages = generatedPages();
+  assert.ok(pages.some(({ path }) => path === 'docs/cli.md'));
+  for (const { path, present, expected } of pages) assert.equal(present, expected, path);
 });
 
 test('folders and paths are read from a page as they stand there', () => {
