@@ -123,6 +123,22 @@ export class DigestTable {
     for (let row = 0; row < numbers.length; row++) this.firstRow[row] = this.#insert(row);
   }
 
+  /** Returns a table of the rows of these groups, one group after the other. */
+  static of(
+    groups: ReadonlyArray<{ readonly digests: Uint8Array; readonly sizeBytes: Float64Array }>,
+  ): DigestTable {
+    const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
+    const digests = new Uint8Array(rows * DIGEST_BYTES);
+    const sizeBytes = new Float64Array(rows);
+    let row = 0;
+    for (const group of groups) {
+      digests.set(group.digests.subarray(0, group.sizeBytes.length * DIGEST_BYTES), row * DIGEST_BYTES);
+      sizeBytes.set(group.sizeBytes, row);
+      row += group.sizeBytes.length;
+    }
+    return new DigestTable(digests, sizeBytes);
+  }
+
   /**
    * Whether the table has a digest with the same first four bytes as the one at `at`: false for
    * nearly all that are missing, at a third of the cost of `find`.

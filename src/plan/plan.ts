@@ -1,4 +1,5 @@
-import { DIGEST_BYTES, DigestTable } from '../format/digest.js';
+import { lastAtMost } from '../format/arrays.js';
+import { DigestTable } from '../format/digest.js';
 import type { LayerTable } from '../format/layer-table.js';
 import {
   allocateParts,
@@ -129,27 +130,21 @@ export function planPull(layers: readonly LayerToPlan[], limits: PlanLimits): Pu
  * gives up, and the content counts as new.
  */
 export function findFirstOccurrences(tables: readonly LayerTable[]): FirstOccurrences[] {
-  const contents = tables.reduce((sum, table) => sum + table.count, 0);
-  const digests = new Uint8Array(contents * DIGEST_BYTES);
-  const sizes = new Float64Array(contents);
-  const layers = new Int32Array(contents);
-  const starts = new Int32Array(tables.length);
-  let start = 0;
-  for (const [layer, table] of tables.entries()) {
-    digests.set(table.digests, start * DIGEST_BYTES);
-    sizes.set(table.sizeBytes, start);
-    layers.fill(layer, start, start + table.count);
-    starts[layer] = start;
-    start += table.count;
+  const { firstRow } = DigestTable.of(tables);
+  const starts: number[] = [];
+  let rows = 0;
+  for (const { count } of tables) {
+    starts.push(rows);
+    rows += count;
   }
-  const { firstRow } = new DigestTable(digests, sizes);
   return tables.map(({ count }, layer) => {
     const first = { layer: new Int32Array(count).fill(-1), row: new Int32Array(count) };
     for (let row = 0; row < count; row++) {
       const at = firstRow[starts[layer]! + row]!;
       if (at < 0 || at === starts[layer]! + row) continue;
-      first.layer[row] = layers[at]!;
-      first.row[row] = at - starts[layers[at]!]!;
+      const origin = lastAtMost(starts, starts.length, at);
+      first.layer[row] = origin;
+      first.row[row] = at - starts[origin]!;
     }
     return first;
   });

@@ -1,4 +1,4 @@
-import { DIGEST_BYTES, type Digest, DigestTable, digestBytes } from '../format/digest.js';
+import { type Digest, DigestTable, digestBytes } from '../format/digest.js';
 import {
   digestStart,
   hasRun,
@@ -94,7 +94,7 @@ class Search {
   constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
     this.#scan = new IndexScan(paths);
     this.#reader = reader;
-    this.#requested = tableOf(request.digests);
+    this.#requested = DigestTable.of(request.digests);
     this.#blobs = new DigestTable(
       Buffer.concat(request.blobs.map(({ digest }) => digestBytes(digest))),
       Float64Array.from(request.blobs, ({ raw }) => Number(raw)),
@@ -171,19 +171,6 @@ class Search {
     this.#offset[row] = offset;
     this.#stated[row] = Number(type === RECORD_TYPES.stated);
   }
-}
-
-function tableOf(groups: readonly RequestedDigests[]): DigestTable {
-  const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
-  const digests = new Uint8Array(rows * DIGEST_BYTES);
-  const sizeBytes = new Float64Array(rows);
-  let row = 0;
-  for (const group of groups) {
-    digests.set(group.digests.subarray(0, group.sizeBytes.length * DIGEST_BYTES), row * DIGEST_BYTES);
-    sizeBytes.set(group.sizeBytes, row);
-    row += group.sizeBytes.length;
-  }
-  return new DigestTable(digests, sizeBytes);
 }
 
 /**
