@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { type Digest, digestOfBytes } from '../format/digest.js';
+import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { checkConfigType, parseConfig } from '../format/image-config.js';
 import { isForeign } from '../format/layer-format.js';
@@ -11,6 +10,7 @@ import type { ManifestBytes } from '../pull/oci-layout.js';
 import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import type { BlobSource } from '../registry/range-client.js';
+import { sha256Of } from '../store/image-record.js';
 
 /**
  * Manifests and blobs of all that an index names: some dozen platforms of some dozen layers are a
@@ -90,7 +90,7 @@ interface ReadDocument extends ManifestBytes {
 async function readDocument(session: DocumentSource, name: string): Promise<ReadDocument> {
   const { bytes, mediaType } = await session.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
-  const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
+  const digest = sha256Of(bytes);
   return { digest, mediaType: manifest.mediaType, bytes, manifest };
 }
 

@@ -1,12 +1,12 @@
-import { createHash } from 'node:crypto';
 import { damagedHint } from '../files/storage-error.js';
-import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
+import { type Digest, isDigest } from '../format/digest.js';
 import { listSome, PullError, withHint } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { leavesSizeOut, MAX_MANIFEST_BYTES, OCI_INDEX } from '../format/manifest.js';
 import type { LocalImage } from '../format/reference.js';
 import { type Fields, isObject, strictParser } from '../format/strict-json.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
+import { sha256Of } from '../store/image-record.js';
 import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 
 /** A layout has no host; its blobs have file URLs. */
@@ -65,7 +65,7 @@ export function createLocalSession(
 /** Reads and verifies a small blob. @throws PullError `digest-mismatch`; as `LayoutFiles.read` */
 function verified(layout: LayoutFiles, digest: Digest, maxBytes: number): Buffer {
   const bytes = layout.read(digest, maxBytes);
-  const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
+  const actual = sha256Of(bytes);
   if (actual === digest) return bytes;
   throw new PullError(
     'digest-mismatch',

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
 import { isUnwritable } from '../files/storage-error.js';
-import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
+import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { checkConfigType, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
 import { type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
@@ -17,6 +16,7 @@ import {
   type ImageRecord,
   putBlob,
   readImageRecord,
+  sha256Of,
   writeImageRecord,
 } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
@@ -146,10 +146,10 @@ async function readManifest(
   paths: StorePaths,
 ): Promise<{ digest: Digest; manifest: ImageIndex | ImageManifest }> {
   const cached = isDigest(name) ? getBlob(paths, name) : undefined;
-  if (cached !== undefined) return { digest: digestOf(cached), manifest: parseManifest(cached) };
+  if (cached !== undefined) return { digest: sha256Of(cached), manifest: parseManifest(cached) };
   const { bytes, mediaType } = await registry.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
-  const digest = digestOf(bytes);
+  const digest = sha256Of(bytes);
   await putBlob(paths, digest, bytes);
   return { digest, manifest };
 }
@@ -169,10 +169,6 @@ async function readConfig(
   const config = parseConfig(bytes, mediaType);
   checkLayerCount(manifest, config);
   return { bytes, config };
-}
-
-function digestOf(bytes: Buffer): Digest {
-  return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
 /**

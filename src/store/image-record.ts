@@ -10,7 +10,7 @@ import {
 import { listNames } from '../files/guarded-directory.js';
 import { readIfExists, unlessUnfit } from '../files/open-file.js';
 import { ifExists } from '../files/storage-error.js';
-import { type Digest, digestHex, isDigest } from '../format/digest.js';
+import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
@@ -20,6 +20,11 @@ import { blobPath, imageRecordPath, openStore, type StoreOptions, type StorePath
 
 /** The largest manifest or config that is parsed. */
 const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
+
+/** Returns the digest of a small blob. */
+export function sha256Of(bytes: Uint8Array): Digest {
+  return digestOfBytes(hash('sha256', bytes, 'buffer'));
+}
 
 /**
  * Stores a small blob, whose digest the caller has checked. Does not sync it: `getBlob` hashes the
@@ -46,7 +51,7 @@ export function getBlob(
   const path = blobPath(paths, digest);
   const bytes = unlessUnfit(() => readIfExists(path, maxBytes), 'unfit' as const);
   if (bytes === undefined) return undefined;
-  if (bytes !== 'unfit' && hash('sha256', bytes) === digestHex(digest)) return bytes;
+  if (bytes !== 'unfit' && sha256Of(bytes) === digest) return bytes;
   if (paths.isReadOnly) return undefined;
   try {
     removeFileSync(path);

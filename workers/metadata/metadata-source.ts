@@ -1,11 +1,9 @@
-import { hash } from 'node:crypto';
-import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
-import { getBlob, putBlob } from '../../src/store/image-record.js';
+import { getBlob, putBlob, sha256Of } from '../../src/store/image-record.js';
 import { paths } from '../context.js';
 import { fullBlobReceiver } from '../fetch/fetch-opaque.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';
@@ -47,7 +45,7 @@ async function readPart(
   if (stored !== undefined) return decodeMetadata(stored, uncompressedBytes, what);
   for (let tries = 1; ; tries++) {
     const bytes = await source.part(part, next);
-    const actual = digestOfBytes(hash('sha256', bytes, 'buffer'));
+    const actual = sha256Of(bytes);
     if (actual === digest) {
       await putBlob(paths, digest, bytes);
       return decodeMetadata(bytes, uncompressedBytes, what);

@@ -1,7 +1,6 @@
-import { hash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { type Digest, digestOfBytes, parseDigest } from '../../src/format/digest.js';
+import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError, toFailure } from '../../src/format/error.js';
 import type { MetadataLocation } from '../../src/format/layer-format.js';
 import { buildLayerTable } from '../../src/format/layer-table-builder.js';
@@ -37,6 +36,7 @@ import type {
   WrittenHeaders,
 } from '../../src/pool/messages.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
+import { sha256Of } from '../../src/store/image-record.js';
 import { PackedParts, packWriter, paths, writeRun } from '../context.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
@@ -108,7 +108,7 @@ async function readChunked(
   tarSplit: MetadataPart | undefined,
 ): Promise<LayerMetadata> {
   await reserve(lengthOf(toc), tarSplit && lengthOf(tarSplit));
-  const digest = toc.digest ?? digestOf(await source.part(toc, tarSplit));
+  const digest = toc.digest ?? sha256Of(await source.part(toc, tarSplit));
   const json = await readToc(source, { ...toc, digest }, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
   const storedToc = { digest, uncompressedBytes: toc.uncompressedBytes };
@@ -135,10 +135,6 @@ function lengthOf({ start, end, uncompressedBytes }: MetadataPart): MetadataLeng
   return { bytes: end - start, uncompressedBytes };
 }
 
-function digestOf(bytes: Buffer): Digest {
-  return digestOfBytes(hash('sha256', bytes, 'buffer'));
-}
-
 /**
  * Returns the metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), found by the
  * footer of the blob; undefined if it has none. The gzip member of the TOC is also the end of the
@@ -158,7 +154,7 @@ async function readStargz(
     await reserve({ bytes: range.end - range.start, uncompressedBytes });
     const member = await decodeMember(await source.part(range), uncompressedBytes);
     const toc = tocOf(member);
-    const actual = digestOf(toc);
+    const actual = sha256Of(toc);
     if (tocDigest === undefined || actual === tocDigest) {
       const lastBytes = shareLastBytes(source.before(range.start), range.start);
       return {
