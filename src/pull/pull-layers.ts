@@ -3,11 +3,12 @@ import { inLayer, type PullError } from '../format/error.js';
 import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import { usableMemoryBytes } from '../pool/cores.js';
+import { Semaphore } from '../pool/semaphore.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { deleteBlob } from '../store/image-record.js';
 import { writeLayerRecord } from '../store/layer-record.js';
-import { fetchThreads, Semaphore, streamsAtATime } from './budgets.js';
+import { fetchThreads, streamsAtATime } from './budgets.js';
 import { ChunkedLayers } from './chunked-layers.js';
 import { Fetcher, type Work } from './fetcher.js';
 import {

@@ -1,6 +1,6 @@
+import { Semaphore } from '../pool/semaphore.js';
 import { createRateLimit, type RateLimit } from '../pool/shared-memory.js';
 import type { TokenCache } from '../registry/token.js';
-import { Semaphore } from './budgets.js';
 import type { Stop } from './pull-context.js';
 
 /** Pulls that ask registries for manifests and configs at a time: one dead registry delays few. */

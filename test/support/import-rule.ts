@@ -35,6 +35,7 @@ const POOL_FILES_OF_WORKERS = [
   'src/pool/messages.ts',
   'src/pool/shared-memory.ts',
   'src/pool/stage-clock.ts',
+  'src/pool/semaphore.ts',
   'src/pool/cores.ts',
 ];
 

@@ -145,8 +145,9 @@ export class ZstdDecoder implements StreamDecoder {
     decoded.catch(() => {}); // reported below, after the previous piece
     this.#decoding = previous.then(async () => this.#out.push(await attempt(decoded, blobAt)));
     this.#decoding.catch(() => {}); // reported by the next piece or `end`
-    noteGarbage(length);
     await previous;
+    // Collected while this piece is decoded.
+    noteGarbage(length);
     await this.#out.room();
   }
 

@@ -7,6 +7,7 @@ import * as zlib from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { Decompress } from 'fzstd';
 import { PullError } from '../../src/format/error.js';
+import { Semaphore } from '../../src/pool/semaphore.js';
 import { threadClock } from '../../src/pool/stage-clock.js';
 import { type DecodedQueue, ZLIB_CHUNK_BYTES, ZlibStream } from './stream-decoder.js';
 
@@ -14,29 +15,19 @@ import { type DecodedQueue, ZLIB_CHUNK_BYTES, ZlibStream } from './stream-decode
  * Decode calls on libuv's pool at a time in one thread: the second keeps libuv's pool busy while
  * the first one's bytes are hashed.
  */
-const CALLS_AT_A_TIME = 2;
-
-let running = 0;
-const waiting: Array<() => void> = [];
+const calls = new Semaphore(2);
 
 /**
- * Decodes complete zstd frames in one call on libuv's pool; callers take turns in their order. The
- * caller has bounded the decoded size by walking the frames (the library has no limit of its own).
+ * Decodes complete zstd frames in one call on libuv's pool, in the order of the calls. The caller
+ * has bounded the decoded size by walking the frames (the library has no limit of its own).
  * @throws PullError `metadata-malformed` when the bytes are no valid frames
  */
 export async function decodeFrames(frames: Buffer): Promise<Buffer> {
-  if (running < CALLS_AT_A_TIME) running += 1;
-  else await new Promise<void>((start) => waiting.push(start));
   try {
-    return await threadClock.during('decode', 'work', () => decompress(frames));
+    return await calls.with(1, () => threadClock.during('decode', 'work', () => decompress(frames)));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the compressed data cannot be decoded (${reason})`);
-  } finally {
-    // The turn passes straight to the next caller: the counter changes only when none waits.
-    const next = waiting.shift();
-    if (next === undefined) running -= 1;
-    else next();
   }
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { planLimits } from '../../../src/plan/spans.js';
 import type { Results, Task } from '../../../src/pool/messages.js';
-import { Semaphore } from '../../../src/pull/budgets.js';
+import { Semaphore } from '../../../src/pool/semaphore.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
 import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';
 import { type CachedContentRows, noCachedContents } from '../../../src/store/cached-contents.js';
