@@ -31,19 +31,18 @@ const BLOCK_BYTES = 2 ** 20;
 /**
  * A run that a record or an index states but that does not exist: the pack is gone or too short.
  */
-export class MissingBytes extends PullError {
-  readonly pack: PackId;
-  readonly offset: number;
-  readonly lengthBytes: number;
-
-  constructor(path: string, pack: PackId, offset: number, lengthBytes: number) {
+class MissingBytes extends PullError {
+  constructor(path: string, offset: number, lengthBytes: number) {
     super('store-broken', `${path} does not have the bytes [${offset}, ${offset + lengthBytes})`, {
       hint: 'Run zpull store verify, then pull the image again. Only the missing parts are fetched.',
     });
-    this.pack = pack;
-    this.offset = offset;
-    this.lengthBytes = lengthBytes;
   }
+}
+
+/** Returns `value` for a MissingBytes. @throws any other error */
+export function ifMissing<T>(error: unknown, value: T): T {
+  if (error instanceof MissingBytes) return value;
+  throw error;
 }
 
 /**
@@ -83,7 +82,7 @@ export class PackReader {
     } catch (error) {
       throw storageError(error, `read ${lengthBytes} bytes of ${packPath(this.#paths, pack)}`);
     }
-    if (done < lengthBytes) throw new MissingBytes(packPath(this.#paths, pack), pack, offset, lengthBytes);
+    if (done < lengthBytes) throw new MissingBytes(packPath(this.#paths, pack), offset, lengthBytes);
   }
 
   /**
@@ -156,7 +155,7 @@ export class PackReader {
     } catch (error) {
       Atomics.sub(openPacks, 0, 1);
       if (systemCode(error) === 'ENOENT' || error instanceof UnfitFile)
-        throw new MissingBytes(path, pack, offset, lengthBytes);
+        throw new MissingBytes(path, offset, lengthBytes);
       throw storageError(error, `open ${path}`);
     }
   }
@@ -171,8 +170,7 @@ export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer
   try {
     for (const block of reader.blocks(extents)) hash.update(block);
   } catch (error) {
-    if (error instanceof MissingBytes) return undefined;
-    throw error;
+    return ifMissing(error, undefined);
   }
   return hash.digest();
 }

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { countBefore } from '../format/arrays.js';
 import type { PackRun } from './pack-files.js';
-import { MissingBytes, type PackReader } from './pack-reader.js';
+import { ifMissing, type PackReader } from './pack-reader.js';
 import type { PackId } from './paths.js';
 
 /** Bytes read and checked at a time. */
@@ -96,8 +96,7 @@ export class PieceProof {
         crc = crc32(part === BLOCK_BYTES ? block : block.subarray(0, part), crc);
       }
     } catch (error) {
-      if (error instanceof MissingBytes) return undefined;
-      throw error;
+      return ifMissing(error, undefined);
     }
     return crc;
   }

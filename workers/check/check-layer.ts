@@ -15,7 +15,7 @@ import { copyRuns as copyInStore } from '../../src/store/copy-runs.js';
 import { findCorruption, type TarPart } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { removePack } from '../../src/store/pack-files.js';
-import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
+import { ifMissing, PackReader } from '../../src/store/pack-reader.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { paths } from '../context.js';
 
@@ -68,8 +68,7 @@ async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | 
       started = threadClock.start();
     }
   } catch (error) {
-    if (error instanceof MissingBytes) return { digest: undefined, changed };
-    throw error;
+    return ifMissing(error, { digest: undefined, changed });
   }
   return { digest: digestOfBytes(hash.digest()), changed };
 }
@@ -100,8 +99,7 @@ function readTar(
     for (let i = 0; i < part.count; i++)
       reader.readInto(bytes, part.startAt(i), part.packAt(i), part.offsetAt(i), part.lengthAt(i));
   } catch (error) {
-    if (error instanceof MissingBytes) return undefined;
-    throw error;
+    return ifMissing(error, undefined);
   }
   return bytes;
 }

@@ -6,7 +6,7 @@ import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.j
 import { threadClock } from '../../src/pool/stage-clock.js';
 import { markCorrupt } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { hasDigest, MissingBytes, PackReader } from '../../src/store/pack-reader.js';
+import { hasDigest, ifMissing, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { UnitCursor } from '../fetch/content-checker.js';
 import { releaseLargeGarbage } from '../garbage.js';
@@ -133,8 +133,7 @@ function hasBytes(reader: PackReader, part: ExtentList, expected: Buffer): boole
       at += block.length;
     }
   } catch (error) {
-    if (error instanceof MissingBytes) return false;
-    throw error;
+    return ifMissing(error, false);
   }
   return true;
 }

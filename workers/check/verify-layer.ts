@@ -16,7 +16,7 @@ import type {
 import { count } from '../../src/pool/shared-memory.js';
 import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
-import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
+import { ifMissing, PackReader } from '../../src/store/pack-reader.js';
 import { paths, portMessages, setup, writeRun } from '../context.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread may run: about 4 ms. */
@@ -47,8 +47,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
       }
     }
   } catch (error) {
-    if (error instanceof MissingBytes) return { digest: null, isTagged: false };
-    throw error;
+    return ifMissing(error, { digest: null, isTagged: false });
   } finally {
     reader.close();
     task.port.close();

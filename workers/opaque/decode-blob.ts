@@ -12,7 +12,7 @@ import type { DecodeBlobResult, DecodeBlobTask, StreamFault } from '../../src/po
 import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/shared-memory.js';
 import { threadClock } from '../../src/pool/stage-clock.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
-import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
+import { ifMissing, PackReader } from '../../src/store/pack-reader.js';
 import { paths, portMessages, setup } from '../context.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import { GzipMembersDecoder } from './gzip-members.js';
@@ -80,8 +80,7 @@ async function hashAndDecode(
       }
     }
   } catch (error) {
-    if (error instanceof MissingBytes) return null;
-    throw error;
+    return ifMissing(error, null);
   } finally {
     reader.close();
   }
