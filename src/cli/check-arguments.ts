@@ -93,10 +93,13 @@ export function checkWords(command: CommandSpec, words: readonly string[], named
     throw new UsageError(`zpull ${name} does not take "${extra}"`, hint);
   }
   for (const [at, word] of words.entries()) {
-    const { choices } = specs[at] ?? {};
+    const { choices, name: what = '' } = specs[at] ?? {};
     if (word === '') throw new UsageError(`zpull ${name} got an empty word`, hint);
     if (choices !== undefined && !choices.includes(word)) {
-      throw new UsageError(`zpull ${name} has no action "${word}"`, `there is: ${choices.join(', ')}`);
+      throw new UsageError(
+        `zpull ${name} has no ${what.toLowerCase()} "${word}"`,
+        `there is: ${choices.join(', ')}`,
+      );
     }
   }
 }

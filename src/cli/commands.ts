@@ -1,3 +1,4 @@
+import { SHELLS } from './completion-scripts.js';
 import {
   BENCH_OPTIONS,
   COMMON_OPTIONS,
@@ -186,10 +187,13 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     name: 'completion',
-    help: 'print a completion script for the shell in $SHELL',
-    words: [],
+    help: 'print a completion script for bash, zsh or fish',
+    words: [{ name: 'SHELL', help: 'the shell; without it that of $SHELL', optional: true, choices: SHELLS }],
     options: COMMON_OPTIONS,
-    examples: [['zpull completion >> ~/.bashrc', 'complete in bash from the next shell on']],
+    examples: [
+      ['zpull completion bash >> ~/.bashrc', 'complete in bash from the next shell on'],
+      ['zpull completion fish > ~/.config/fish/completions/zpull.fish', 'in fish'],
+    ],
   },
 ];
 

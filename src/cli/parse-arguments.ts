@@ -44,8 +44,8 @@ const PARSER_CONFIGURATION = {
 
 const ALL_FLAGS = COMMANDS.flatMap(({ options }) => options.filter(isFlag));
 
-/** The completion script begins its question with it. */
-export const COMPLETION_OPTION = '--get-yargs-completions';
+/** Anywhere on a line it makes yargs complete and not parse. */
+const YARGS_COMPLETION = '--get-yargs-completions';
 
 /**
  * Parses a command line (without node and script). yargs handles commands, options, choices and
@@ -63,8 +63,7 @@ export function parseArguments(argv: readonly string[]): ParsedArguments {
       parsed = checkGiven(given, command);
     },
   });
-  // Anywhere on a line it makes yargs complete and not parse.
-  if (longOptions(argv).includes(COMPLETION_OPTION)) throw unknownOption(COMPLETION_OPTION, command);
+  if (longOptions(argv).includes(YARGS_COMPLETION)) throw unknownOption(YARGS_COMPLETION, command);
   tree
     // Options may stand before the command: which take no value must be known to find it.
     .boolean(flagsOn(argv))
@@ -89,16 +88,6 @@ function flagsOn(argv: readonly string[]): string[] {
   return [...new Set(ALL_FLAGS.map(({ name }) => name))].filter((name) => !valued.includes(name));
 }
 
-/** Prints the completion script for the shell in $SHELL. */
-export function printCompletionScript(): void {
-  commandTree([]).showCompletionScript();
-}
-
-/** Answers the completion script: prints what may come next on the command line in `argv`. */
-export async function printCompletions(argv: readonly string[]): Promise<void> {
-  await commandTree(argv).completion('completion', findCommand('completion')!.help).parseAsync();
-}
-
 interface TreeHooks {
   /** Called with the command of the line before its options are read. */
   readonly onCommand: (command: CommandSpec) => void;
@@ -106,7 +95,7 @@ interface TreeHooks {
   readonly onParsed: (given: Given) => void;
 }
 
-function commandTree(argv: readonly string[], hooks?: TreeHooks): Argv {
+function commandTree(argv: readonly string[], hooks: TreeHooks): Argv {
   const tree = yargs([...argv])
     .scriptName('zpull')
     .detectLocale(false)
@@ -120,10 +109,10 @@ function commandTree(argv: readonly string[], hooks?: TreeHooks): Argv {
       name === DEFAULT_COMMAND ? [name, '$0'] : name,
       help,
       (inner) => {
-        hooks?.onCommand(command);
+        hooks.onCommand(command);
         return addOptions(inner, options);
       },
-      (given) => hooks?.onParsed(given as unknown as Given),
+      (given) => hooks.onParsed(given as unknown as Given),
     );
   }
   return tree;

@@ -55,7 +55,7 @@ export async function openLayoutFiles({ transport, path }: LocalImage): Promise<
   if (transport === 'oci') {
     if (!kind.isDirectory())
       throw notLayout(path, 'it is not a directory; name an archive as oci-archive:FILE');
-    return directoryFiles(path);
+    return openLayoutDirectory(path);
   }
   if (kind.isDirectory()) throw notLayout(path, 'it is a directory; name it as oci:DIR');
   if (!kind.isFile())
@@ -63,7 +63,11 @@ export async function openLayoutFiles({ transport, path }: LocalImage): Promise<
   return archiveFiles(path);
 }
 
-function directoryFiles(root: string): LayoutFiles {
+/**
+ * Opens a layout in a directory.
+ * @throws PullError `option-malformed` when it is none
+ */
+export function openLayoutDirectory(root: string): LayoutFiles {
   const indexPath = join(root, 'index.json');
   if (wrapLayoutError(indexPath, () => statName(indexPath)) === undefined) {
     throw notLayout(root, 'it has no index.json');

@@ -7,7 +7,7 @@ import type { LocalImage } from '../format/reference.js';
 import { type Fields, isObject, strictParser } from '../format/strict-json.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { sha256Of } from '../store/image-record.js';
-import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
+import { type LayoutFiles, openLayoutDirectory, openLayoutFiles } from './layout-files.js';
 
 /** A layout has no host; its blobs have file URLs. */
 const NO_HOST = { transport: { host: '', tlsVerify: true, environment: {} }, repository: '' };
@@ -60,6 +60,15 @@ export function createLocalSession(
     disconnect() {},
     close() {},
   };
+}
+
+/**
+ * The tags of the layout in a directory, sorted.
+ * @throws PullError as `openLayoutDirectory`; `metadata-malformed`
+ */
+export function listLayoutTags(directory: string): string[] {
+  const layout = openLayoutDirectory(directory);
+  return tagsOf(namedIn(layout.index(), layout.indexPath));
 }
 
 /** Reads and verifies a small blob. @throws PullError `digest-mismatch`; as `LayoutFiles.read` */

@@ -16,7 +16,14 @@ import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { formatLocalImage, formatReference, parseLocalImage, parseReference } from '../format/reference.js';
 import { isObject } from '../format/strict-json.js';
-import { blobPath, imageRecordPath, openStore, type StoreOptions, type StorePaths } from './paths.js';
+import {
+  blobPath,
+  imageRecordPath,
+  openStore,
+  openStoreToRead,
+  type StoreOptions,
+  type StorePaths,
+} from './paths.js';
 
 /** The largest manifest or config that is parsed. */
 const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
@@ -141,6 +148,15 @@ export function listImageRecords(paths: StorePaths): ImageRecord[] {
     .map((name) => readRecordFile(paths, join(paths.images, name)))
     .filter((record) => record !== undefined)
     .sort((a, b) => compare(a.reference, b.reference) || compare(a.platform, b.platform));
+}
+
+/**
+ * Returns the names of the images in a store, sorted, each once. An absent store has none.
+ * @throws PullError as `readImageRecord`
+ */
+export function listImageNames(options: StoreOptions): string[] {
+  const records = listImageRecords(openStoreToRead(options.store, options.warn));
+  return [...new Set(records.map(({ reference }) => reference))];
 }
 
 function readRecordFile(paths: StorePaths, path: string): ImageRecord | undefined {

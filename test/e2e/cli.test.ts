@@ -92,15 +92,6 @@ for (const name of ['pull', 'export', 'copy', 'store', 'serve', 'demo']) {
   });
 }
 
-test('completion prints a script that asks zpull what may come next', async () => {
-  const script = await zpull('completion');
-  assert.equal(script.exitCode, 0);
-  assert.match(script.stdout, /--get-yargs-completions/);
-  const offer = await zpull('--get-yargs-completions', 'zpull', 'export', '--');
-  assert.match(offer.stdout, /^--platform$/m);
-  assert.doesNotMatch(offer.stdout, /^--.$/m);
-});
-
 test('wrong usage is a sentence and a hint on stderr, exit code 2, and nothing is done', async () => {
   for (const args of [
     [],

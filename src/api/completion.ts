@@ -1,0 +1,2 @@
+export { listLayoutTags } from '../pull/oci-layout.js';
+export { listImageNames } from '../store/image-record.js';
