@@ -1,4 +1,5 @@
 export type { LayerFormat } from '../format/layer-format.js';
+export type { LayerProgress, LayerState } from '../pull/layer-progress.js';
 export { inspectImage, pullImage, pullPath } from '../pull/pull.js';
 export type { PullEvent } from '../pull/pull-events.js';
 export type { Policy, PullOptions, RunOptions } from '../pull/pull-options.js';

@@ -57,10 +57,18 @@ class BlobCopies {
 
   async run(): Promise<CopyFigures> {
     const { blobs, layers } = this.#source;
+    const listed = [...blobs.values()].filter(({ digest }) => layers.has(digest));
+    this.#context.layers.list(
+      listed.map(({ digest, sizeBytes }) => ({ digest, sizeBytes, isCached: false })),
+    );
     const missing = await this.#missing(blobs.values());
     const gaps = missing.map(({ sizeBytes, written }) => missingRanges(sizeBytes, written));
     const fetchBytes = gaps.reduce((sum, each) => sum + lengthOf(each), 0);
     const maxBytes = this.#maxBytes(fetchBytes);
+    for (const [row, { digest, written }] of missing.entries()) {
+      const totals = { totalBytes: lengthOf(gaps[row]!), resumedBytes: lengthOf(written) };
+      this.#context.layers.plan(digest, { ...totals, receivedBytes: 0, reusedBytes: 0 });
+    }
     this.#context.emit({
       event: 'planned',
       totalBytes: fetchBytes,
@@ -75,6 +83,10 @@ class BlobCopies {
     const { threads, mayShare } = copyThreads(this.#context.settings.workers, fetchBytes);
     const startPool = () => this.#context.startFetchers(threads, mayShare);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });
+    this.#context.layers.follow(
+      missing.map(({ digest }) => digest),
+      fetcher,
+    );
     const of = layers.size;
     let done = of - missing.filter(({ digest }) => layers.has(digest)).length;
     await Promise.all(
@@ -103,6 +115,7 @@ class BlobCopies {
         if ((await hashBlob(this.#context.support, location, sizeBytes).end()) === digest) {
           this.#reusedBytes += sizeBytes;
           this.#provenBytes += sizeBytes;
+          this.#context.layers.reuse(digest);
           continue;
         }
         this.#context.emit({ event: 'warning', message: `${location.path} is damaged; fetching it again` });

@@ -7,6 +7,7 @@ import {
 } from '../pool/shared-memory.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { FetchFigures } from './layer.js';
+import type { Awaited, LayerSource } from './layer-progress.js';
 import type { PullContext } from './pull-context.js';
 
 /** A group of jobs, which are dropped together. */
@@ -35,7 +36,7 @@ export interface FetchJob {
  * Hands jobs to the workers, in order and as many at a time as the concurrency limit allows. Jobs
  * wait here and not in a worker's queue, so that they can be dropped at once.
  */
-export class Fetcher {
+export class Fetcher implements LayerSource {
   /** The cost of each layer so far. */
   readonly figures: readonly FetchFigures[];
   /** When the last byte was received and written, by `performance.now()`. */
@@ -48,6 +49,8 @@ export class Fetcher {
   /** Jobs that go before all others. */
   readonly #again: FetchJob[] = [];
   readonly #running = new Set<{ readonly work: Work; readonly ended: Promise<void> }>();
+  /** The ranges in flight whose cost is not in `figures` yet. */
+  readonly #arriving = new Map<RangeControl, FetchJob>();
   readonly #slow = new SlowRanges(() => this.#isIdle);
   /** Controls to reuse, of ranges that have ended. */
   readonly #controls: RangeControl[] = [];
@@ -85,6 +88,22 @@ export class Fetcher {
   partBytes(remainingBytes: number): number {
     const connections = this.#context.concurrency.limit - this.#running.size + 1;
     return partBytes(remainingBytes, connections, this.#slow.usualRate);
+  }
+
+  receivedByLayer(): readonly number[] {
+    const bytes = this.figures.map(({ fetchedBytes }) => fetchedBytes);
+    for (const [control, { work }] of this.#arriving) bytes[work.layer]! += receivedBytes(control);
+    return bytes;
+  }
+
+  get awaited(): Awaited | undefined {
+    let awaited: Awaited | undefined;
+    for (const [control, { sizeBytes }] of this.#arriving) {
+      const received = receivedBytes(control);
+      if (received > 0 && received < sizeBytes) return 'body';
+      if (received === 0) awaited = 'answer';
+    }
+    return awaited;
   }
 
   /** Whether connections are free and no job waits for them. */
@@ -128,14 +147,19 @@ export class Fetcher {
     const control = this.#controls.pop() ?? createRangeControl();
     resetControl(control);
     const ended = this.#slow.started(job, control);
+    this.#arriving.set(control, job);
     this.#context.retries.countRequests(1);
     try {
       this.#pool ??= this.#startPool();
-      await job.run(await this.#pool, control, (cost) => this.#note(job.work.layer, cost));
+      await job.run(await this.#pool, control, (cost) => {
+        this.#arriving.delete(control);
+        this.#note(job.work.layer, cost);
+      });
     } catch (error) {
       if (!job.work.dropped) job.failed(error);
     } finally {
       ended();
+      this.#arriving.delete(control);
       this.#controls.push(control);
       this.#context.retries.countRequests(-1);
     }

@@ -198,6 +198,8 @@ interface PullMissingOptions {
   readonly missing: () => Promise<readonly MissingLayer[]>;
   /** Returns figures in the order of the layers. */
   readonly pull: (layers: readonly MissingLayer[]) => Promise<readonly LayerFigures[]>;
+  /** Called with the layers that other processes pull, and with those that this one does. */
+  readonly onTurn: (theirs: ReadonlySet<Digest>, ours: ReadonlySet<Digest>) => void;
   /** Called when all remaining layers are locked by other processes. */
   readonly onWait: (layers: number) => void;
 }
@@ -210,13 +212,17 @@ interface PullMissingOptions {
  * @throws PullError the reason of a stop; as `pull` and `storageError`
  */
 export async function pullMissing(options: PullMissingOptions): Promise<Map<Digest, LayerFigures>> {
-  const { locks, stop, missing, pull, onWait } = options;
+  const { locks, stop, missing, pull, onTurn, onWait } = options;
   const figures = new Map<Digest, LayerFigures>();
   const pulls = new Map<Digest, number>();
   for (;;) {
     const remaining = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MAX_PULLS);
-    if (remaining.length === 0) return figures;
+    if (remaining.length === 0) {
+      onTurn(new Set(), new Set());
+      return figures;
+    }
     const locked = new Set(remaining.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
+    onTurn(new Set(remaining.map(({ diffId }) => diffId).filter((diffId) => !locked.has(diffId))), locked);
     // The process that had a lock before may have published the layer meanwhile.
     const layers = locked.size === 0 ? [] : (await missing()).filter(({ diffId }) => locked.has(diffId));
     if (layers.length > 0) {

@@ -93,7 +93,8 @@ export class OpaqueLayer {
     this.#plan = plan;
     this.#planned = this.#snapshot();
     const notFetchedBytes = fetchBytes - (this.#planned.fetchedBefore - fetchedBefore);
-    this.#options.context.addTotal(this.#planned.fetchBytes - notFetchedBytes);
+    const { context, layer } = this.#options;
+    context.addTotal(this.#planned.fetchBytes - notFetchedBytes, layer.diffId);
   }
 
   #emptyPlan(): OpaqueBlob {

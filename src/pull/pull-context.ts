@@ -1,4 +1,5 @@
 import { abortError, onAbort } from '../format/abort.js';
+import type { Digest } from '../format/digest.js';
 import type { LayerFollower } from '../pool/messages.js';
 import type { StageRecorder } from '../pool/stages.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
@@ -6,6 +7,7 @@ import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-state.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { DecodedAllowance, MetadataBudget } from './budgets.js';
+import type { LayerBoard } from './layer-progress.js';
 import type { PullEvent } from './pull-events.js';
 import type { Settings } from './pull-options.js';
 import type { KarmaRetryPolicy } from './retry-policy.js';
@@ -22,8 +24,12 @@ export interface PullContext {
   /** Memory for decoded metadata. */
   readonly metadata: MetadataBudget;
   readonly emit: (event: PullEvent) => void;
-  /** Adds bytes to the total to receive, after a change of the plan; negative to subtract. */
-  readonly addTotal: (bytes: number) => void;
+  /**
+   * Adds bytes to the total of a layer to receive, after a change of the plan; negative to subtract.
+   */
+  readonly addTotal: (bytes: number, diffId: Digest) => void;
+  /** Where each layer is, for a display. */
+  readonly layers: LayerBoard;
   /** Threads that read metadata, look up, write inline bytes and hash. */
   readonly support: WorkerPool;
   /**

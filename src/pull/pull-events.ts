@@ -1,5 +1,6 @@
 import { guardListener, shorten } from '../format/error.js';
 import { CounterReader } from '../pool/shared-memory.js';
+import { LayerBoard, type LayerProgress } from './layer-progress.js';
 
 /** Events of a pull or copy, for a display. Sizes are in bytes. */
 export type PullEvent =
@@ -28,7 +29,7 @@ export type PullEvent =
     }
   /**
    * About ten times a second. `receivedBytes` counts body bytes of blobs, out of the `totalBytes`
-   * known by then.
+   * known by then. Before `resolved`, only while nothing is received.
    */
   | {
       readonly event: 'progress';
@@ -36,14 +37,31 @@ export type PullEvent =
       readonly totalBytes: number;
       readonly writtenBytes: number;
       readonly verifiedBytes: number;
+      /** How long nothing has been received although requests are in flight, from 1000 on. */
+      readonly silentMs?: number;
+      /** After which silence the pull gives up, at the latest. Comes with `silentMs`. */
+      readonly givesUpMs?: number;
     }
+  /**
+   * The layers that changed, ten times a second at most; the first one has all layers, lowest
+   * first.
+   */
+  | { readonly event: 'layers'; readonly layers: readonly LayerProgress[] }
   /**
    * A layer is verified and in the store; in a copy, the blob of a layer is verified, and `diffId`
    * its digest.
    */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
-  /** A server asks to wait; emitted once for all requests that it asks at the same time. */
-  | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }
+  /**
+   * A server asks to wait; emitted once for all requests that it asks at the same time. `reason`:
+   * its own words.
+   */
+  | {
+      readonly event: 'waiting';
+      readonly host: string;
+      readonly waitMs: number;
+      readonly reason?: string;
+    }
   /**
    * All remaining layers are being pulled by other processes; or another copy into the same layout
    * comes first.
@@ -53,6 +71,9 @@ export type PullEvent =
   | { readonly event: 'warning'; readonly message: string }
   /** A line for --debug. */
   | { readonly event: 'debug'; readonly line: string };
+
+/** The part of a `progress` event about silence. */
+export type Silence = Required<Pick<PullEvent & { event: 'progress' }, 'silentMs' | 'givesUpMs'>>;
 
 /** Warnings of one kind that are emitted. A single span that keeps arriving wrong causes eight. */
 const MAX_WARNINGS_OF_A_KIND = 8;
@@ -117,16 +138,20 @@ const TICK_MS = 100;
 
 /**
  * Passes events on, except warnings beyond some of each kind, and emits progress from the shared
- * counters. Calls `failed` with an error of `onEvent`, which gets no event after that.
+ * counters. Calls `failed` with an error of `onEvent`, which gets no event after that. Without
+ * `onEvent` nothing is counted or compared.
  */
 export class Progress {
   readonly emit: (event: PullEvent) => void;
+  readonly layers = new LayerBoard();
   readonly #received: CounterReader;
   readonly #written: CounterReader;
   readonly #verified: CounterReader;
   readonly #warnings: Warnings;
   #timer: NodeJS.Timeout | undefined;
+  readonly #silence: () => Silence | undefined;
   #totalBytes = 0;
+  #isResolved = false;
   /** Whether there is a plan already: layers that are pulled later have one of their own. */
   #isPlanned = false;
 
@@ -134,7 +159,9 @@ export class Progress {
     counters: Uint32Array,
     onEvent: ((event: PullEvent) => void) | undefined,
     failed: (error: Error) => void,
+    silence: () => Silence | undefined,
   ) {
+    this.#silence = silence;
     this.#received = new CounterReader(counters, 'received');
     this.#written = new CounterReader(counters, 'written');
     this.#verified = new CounterReader(counters, 'verified');
@@ -145,21 +172,26 @@ export class Progress {
         this.#warnings.add(event.message);
         return;
       }
-      if (event.event === 'resolved') this.#totalBytes = event.totalBytes;
+      if (event.event === 'resolved') {
+        this.#totalBytes = event.totalBytes;
+        this.#isResolved = true;
+      }
+      if (event.event === 'layer') this.layers.done(event.diffId);
       if (event.event === 'planned') {
         this.#totalBytes = this.#isPlanned ? this.#totalBytes + event.totalBytes : event.totalBytes;
         this.#isPlanned = true;
       }
       send(event);
-      if (event.event === 'resolved' && onEvent !== undefined) {
-        this.#timer = setInterval(() => send(this.#state()), TICK_MS).unref();
+      if (event.event === 'resolving' && onEvent !== undefined) {
+        this.#timer ??= setInterval(() => this.#tick(send), TICK_MS).unref();
       }
     };
   }
 
-  /** Adds to the total to receive; negative to subtract. */
-  addTotal(bytes: number): void {
+  /** Adds to the total of a layer to receive, by its DiffID; negative to subtract. */
+  addTotal(bytes: number, diffId: string): void {
     this.#totalBytes += bytes;
+    this.layers.addTotal(diffId, bytes);
   }
 
   /** Emits the final progress. The last call. */
@@ -168,16 +200,24 @@ export class Progress {
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
-    this.emit(this.#state());
+    if (this.#isResolved) this.#tick(this.emit);
   }
 
-  #state(): PullEvent {
+  #tick(send: (event: PullEvent) => void): void {
+    const layers = this.layers.changes();
+    if (layers.length > 0) send({ event: 'layers', layers });
+    const silence = this.#silence();
+    if (this.#isResolved || silence !== undefined) send(this.#state(silence));
+  }
+
+  #state(silence: Silence | undefined): PullEvent {
     return {
       event: 'progress',
       receivedBytes: this.#received.total(),
       totalBytes: this.#totalBytes,
       writtenBytes: this.#written.total(),
       verifiedBytes: this.#verified.total(),
+      ...silence,
     };
   }
 }

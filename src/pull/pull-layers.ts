@@ -39,6 +39,12 @@ export async function pullLayers(
   const planned = sumOf(figures, 'fetchBytes', 'reuseBytes', 'resumedBytes', 'requests', 'diskBytes');
   const { fetchBytes, diskBytes: storeBytes } = planned;
   const metadata = sumOfFetches(layers.map(({ cost }) => cost));
+  for (const [i, { diffId, cost }] of layers.entries()) {
+    const { fetchBytes, reuseBytes: reusedBytes, resumedBytes } = figures[i]!;
+    const { fetchedBytes: receivedBytes } = cost;
+    const totalBytes = receivedBytes + fetchBytes;
+    context.layers.plan(diffId, { totalBytes, receivedBytes, reusedBytes, resumedBytes });
+  }
   context.emit({
     event: 'planned',
     totalBytes: fetchBytes + metadata.fetchedBytes,
@@ -93,6 +99,10 @@ export async function runPlan(
   const mayShare = threads === 1 || layers.every(isChunked);
   const startPool = () => context.startFetchers(threads, mayShare);
   const fetcher = new Fetcher({ context, startPool, layers: layers.length });
+  context.layers.follow(
+    layers.map(({ diffId }) => diffId),
+    fetcher,
+  );
   const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
   await context.stop.guard(run.start());
   const { lastByteMs } = fetcher;
@@ -235,14 +245,15 @@ class Run {
   }
 
   async #fallBack(row: number, work: Work, failedBefore: PullError): Promise<void> {
-    const { digest, sizeBytes: blobBytes } = this.#layers[row]!.blob;
+    const { blob: source, diffId } = this.#layers[row]!;
+    const { digest, sizeBytes: blobBytes } = source;
     try {
       // A server that ignores ranges may be sending the full blob already.
       if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
       const blob = { blobBytes, cached: await lookUpBlobParts(this.#context, digest) };
       const { totals } = this.#plan.chunked.layers[row]!;
       const notFetchedBytes = totals.fetchBytes - this.#fetcher.figures[row]!.fetchedBytes;
-      this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes);
+      this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes, diffId);
       this.#pullOpaque(row, blob, failedBefore);
     } catch (error) {
       void this.#end(row, error);

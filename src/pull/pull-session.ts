@@ -32,7 +32,7 @@ import { checkPolicy } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './oci-layout.js';
 import { Stop } from './pull-context.js';
-import { Progress } from './pull-events.js';
+import { Progress, type Silence } from './pull-events.js';
 import { type RunOptions, resolveOptions, type Settings } from './pull-options.js';
 import { KarmaRetryPolicy } from './retry-policy.js';
 import { Shared, type TurnKind } from './shared.js';
@@ -104,7 +104,12 @@ export class PullSession {
     const asksAlways = isLocal(source) && settings.policy === 'missing';
     this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
     const counters = createCounters();
-    this.progress = new Progress(counters, options.onEvent, (error) => this.stop.now(error));
+    this.progress = new Progress(
+      counters,
+      options.onEvent,
+      (error) => this.stop.now(error),
+      () => this.#silence(),
+    );
     const { connections, patienceMs } = settings;
     const { rateLimit } = this.#shared;
     this.setup = { counters, ...(rateLimit && { rateLimit }) };
@@ -130,7 +135,15 @@ export class PullSession {
       this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${reason}` });
     }
     if (!this.concurrency.throttled(waitMs, sharedClockMs())) return;
-    this.progress.emit({ event: 'waiting', host, waitMs });
+    this.progress.emit({ event: 'waiting', host, waitMs, ...(reason !== undefined && { reason }) });
+  }
+
+  #silence(): Silence | undefined {
+    const { connectTimeoutMs, answerTimeoutMs, idleTimeoutMs } = this.settings;
+    const answerMs = connectTimeoutMs + answerTimeoutMs;
+    const { awaited } = this.progress.layers;
+    if (awaited === undefined) return undefined;
+    return this.retries.silence(awaited === 'body' ? idleTimeoutMs : answerMs, answerMs);
   }
 
   /** The registry of the image and its mirrors, or the layout; created on first use. */

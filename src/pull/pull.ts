@@ -17,6 +17,7 @@ import {
   pullMissing,
   sumOfFetches,
 } from './layer.js';
+import type { ListedLayer } from './layer-progress.js';
 import type { PullEvent } from './pull-events.js';
 import type { RunOptions } from './pull-options.js';
 import {
@@ -165,6 +166,7 @@ class Pull {
   async #pullImage(image: ResolvedImage): Promise<PullResult> {
     const { source, settings } = this.#session;
     this.#follower?.begin(image.config.diffIds);
+    this.#session.progress.layers.list(imageLayers(image, this.#paths).map(listed));
     const missing = () => this.#missing(imageLayers(image, this.#paths));
     const figures = await this.#pullMissing(missing);
     const sync = (write: () => Promise<void>) => this.#session.stages.clock.during('sync', 'wait', write);
@@ -219,6 +221,7 @@ class Pull {
       stop: this.#session.stop,
       missing,
       pull: (layers) => this.#pullLayers(layers),
+      onTurn: (theirs, ours) => this.#session.progress.layers.share(theirs, ours),
       onWait: (layers) => this.#session.progress.emit({ event: 'waiting-for-layers', layers }),
     });
   }
@@ -311,4 +314,9 @@ class Pull {
       if (!(error instanceof PullError)) throw error;
     }
   }
+}
+
+function listed({ descriptor, diffId, cachedTarBytes }: ImageLayer): ListedLayer {
+  const { digest, sizeBytes } = descriptor;
+  return { digest, diffId, sizeBytes, isCached: cachedTarBytes !== undefined };
 }

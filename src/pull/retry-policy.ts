@@ -4,6 +4,7 @@ import { CounterReader } from '../pool/shared-memory.js';
 import type { RetryPolicy, Wait } from '../registry/backoff.js';
 import type { FailedHost } from '../registry/network-error.js';
 import type { Stop } from './pull-context.js';
+import type { Silence } from './pull-events.js';
 
 /**
  * Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none.
@@ -16,6 +17,9 @@ const FIRST_BYTES = 64;
  * pause between two tries belong to the same try.
  */
 const FREE_TRIES = 2;
+
+/** A shorter silence is nothing to report: an answer may take as long. */
+const MIN_SILENCE_MS = 1000;
 
 /** A network failure; `sign` as in `WorkerEvent`. */
 interface Miss {
@@ -59,6 +63,10 @@ export class KarmaRetryPolicy implements RetryPolicy {
   #tries = 0;
   #tryEndsMs = Number.NEGATIVE_INFINITY;
   #requests = 0;
+  /** When the last byte came, or the first request after a pause began. */
+  #silentFromMs = 0;
+  /** When the last failure since then occurred. */
+  #missedMs: number | undefined;
 
   constructor(options: RetryOptions) {
     this.#options = options;
@@ -69,8 +77,31 @@ export class KarmaRetryPolicy implements RetryPolicy {
 
   /** Counts body bytes that the main thread received. */
   received(bytes: number): void {
+    const now = this.#options.now();
     this.#receivedBytes += bytes;
-    this.#karma.received(bytes, this.#options.now());
+    this.#karma.received(bytes, now);
+    this.#breakSilence(now);
+  }
+
+  /**
+   * Whether nothing has come for a while although requests are in flight. The next failure is due
+   * `timeoutMs` after the last byte, further ones each `retryMs` at the latest.
+   */
+  silence(timeoutMs: number, retryMs: number): Silence | undefined {
+    const now = this.#options.now();
+    const silentMs = now - this.#silentFromMs;
+    if (this.#requests === 0 || silentMs < MIN_SILENCE_MS) return undefined;
+    const everyMs = RETRY_WAIT_MS + retryMs;
+    const dueMs = this.#missedMs === undefined ? this.#silentFromMs + timeoutMs : this.#missedMs + everyMs;
+    const hopelessMs = this.#karma.runsOutMs();
+    const further = Math.max(0, Math.ceil((hopelessMs - dueMs) / everyMs));
+    const givesUpMs = Math.max(now, dueMs + further * everyMs) - this.#silentFromMs;
+    return { silentMs: Math.round(silentMs), givesUpMs: Math.round(givesUpMs) };
+  }
+
+  #breakSilence(now: number): void {
+    this.#silentFromMs = now;
+    this.#missedMs = undefined;
   }
 
   /**
@@ -92,6 +123,7 @@ export class KarmaRetryPolicy implements RetryPolicy {
     const now = this.#options.now();
     if (sign === 'silent' && this.#hasTimedOut(host, now)) return false;
     this.misses += 1;
+    this.#missedMs = now;
     if (sign === 'alive' && this.#isFree(now)) return true;
     if (this.#karma.miss(now)) {
       this.#options.stop.now(new PullError('network-hopeless', message, { hint }));
@@ -143,8 +175,11 @@ export class KarmaRetryPolicy implements RetryPolicy {
     this.drain();
     const before = this.#requests;
     this.#requests += change;
-    if (before === 0) this.#karma.resume(this.#options.now());
-    else if (this.#requests === 0) this.#karma.pause(this.#options.now());
+    if (before === 0) {
+      this.#karma.resume(this.#options.now());
+      this.#breakSilence(this.#options.now());
+    }
+    if (this.#requests === 0) this.#karma.pause(this.#options.now());
   }
 
   /** A server has asked a request to wait. */
@@ -193,6 +228,11 @@ export class Karma {
     this.#decay(nowMs);
     this.#karma -= 1;
     return this.#karma < 0;
+  }
+
+  /** When karma decays to less than a failure takes, if nothing more is received. */
+  runsOutMs(): number {
+    return this.#updatedMs + this.#tauMs * Math.log(Math.max(1, this.#karma));
   }
 
   /** Stops the clock until `resume`. */

@@ -5,6 +5,7 @@ import { StageRecorder } from '../../src/pool/stages.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { DecodedAllowance, MetadataBudget } from '../../src/pull/budgets.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
+import { LayerBoard } from '../../src/pull/layer-progress.js';
 import { type PullContext, Stop } from '../../src/pull/pull-context.js';
 import type { PullEvent } from '../../src/pull/pull-events.js';
 import { resolveOptions } from '../../src/pull/pull-options.js';
@@ -53,6 +54,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     failed: new Set(),
     emit: (event) => events.push(event),
     addTotal: () => {},
+    layers: new LayerBoard(),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),
     packs: new Set(),

@@ -260,7 +260,7 @@ interface Display {
 }
 
 async function createDisplay(options: OptionValues, stream = process.stderr): Promise<Display> {
-  const kind = progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM']);
+  const kind = progressKind(options, stream.isTTY === true && stream.columns > 0, process.env);
   if (kind === 'none') return { onStep: () => {}, end: () => {} };
   if (kind !== 'tty') {
     const line = (step: Step) =>

@@ -26,15 +26,15 @@ export async function createRenderer(
 ): Promise<Renderer> {
   const { verbose = false, debug = false } = options;
   const display: DisplayOptions = { verbose, debug, ...(cachedWhere !== undefined && { cachedWhere }) };
-  switch (progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM'])) {
+  switch (progressKind(options, stream.isTTY === true && stream.columns > 0, process.env)) {
     case 'none':
       return options.quiet === true ? SILENT : createWarningRenderer(stream, display);
     case 'json':
       return createJsonRenderer(stream, display);
     case 'tty':
-      return (await import('./text-renderers.js')).createTtyRenderer(stream, display);
+      return (await import('./tty-renderer.js')).createTtyRenderer(stream, display);
     case 'plain':
-      return (await import('./text-renderers.js')).createPlainRenderer(stream, display);
+      return (await import('./plain-renderer.js')).createPlainRenderer(stream, display);
   }
 }
 
@@ -56,17 +56,25 @@ export async function withRenderer<T extends PullResult | CopyResult>(
 }
 
 /**
- * Which kind of progress to show. A bar needs a terminal that moves its cursor and has columns (ora
- * loops forever without); elsewhere lines are printed.
+ * Which kind of progress to show. Bars need a terminal that moves its cursor and has columns (ora
+ * loops forever without); elsewhere, and where the environment says that nobody watches or that
+ * output is to be plain, lines are printed.
  */
 export function progressKind(
   { progress = 'auto', quiet = false }: OptionValues,
   isTerminal: boolean,
-  term: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
 ): 'tty' | 'plain' | 'json' | 'none' {
   if (quiet) return 'none';
   if (progress !== 'auto' && progress !== 'tty') return progress;
-  return isTerminal && term !== 'dumb' ? 'tty' : 'plain';
+  if (!isTerminal || env['TERM'] === 'dumb') return 'plain';
+  const isPlain = isSet(env['CI']) || (env['NO_COLOR'] ?? '') !== '';
+  return progress === 'auto' && isPlain ? 'plain' : 'tty';
+}
+
+/** `CI=false` is what some set to be treated as a person. */
+function isSet(value: string | undefined): boolean {
+  return value !== undefined && !['', '0', 'false'].includes(value.toLowerCase());
 }
 
 /** Prints every event as a line of JSON; debug events only with `--debug`. */
@@ -125,13 +133,11 @@ function rawLine(event: ShownEvent, verbose: boolean, debug: boolean): string | 
   }
 }
 
-/** A line on what a pull or a copy did. */
-export function summaryLine(result: PullResult | CopyResult): string {
-  const { image, fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs } = result;
-  const fetched =
-    fetchedBytes === 0
-      ? 'nothing to fetch'
-      : `fetched ${formatBytes(fetchedBytes)} in ${formatCount(requests, 'request')}`;
+/** What a pull or a copy did, without its image: in several lengths, longest first. */
+export function summaryTexts(result: PullResult | CopyResult): readonly [string, ...string[]] {
+  const { fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs } = result;
+  const short = fetchedBytes === 0 ? 'nothing to fetch' : `fetched ${formatBytes(fetchedBytes)}`;
+  const fetched = fetchedBytes === 0 ? short : `${short} in ${formatCount(requests, 'request')}`;
   const rate =
     durationMs > 0 && fetchedBytes > 0 ? `, ${formatRate((fetchedBytes / durationMs) * 1000)}` : '';
   const parts = [
@@ -140,7 +146,19 @@ export function summaryLine(result: PullResult | CopyResult): string {
     ...(resumedBytes > 0 ? [`resumed ${formatBytes(resumedBytes)}`] : []),
     ...(misses > 0 ? [formatCount(misses, 'network failure')] : []),
   ];
-  return `${image}: ${parts.join(', ')}; verified in ${formatDuration(durationMs)}${rate}`;
+  const verified = `verified in ${formatDuration(durationMs)}`;
+  const [, ...others] = parts;
+  return [
+    `${parts.join(', ')}; ${verified}${rate}`,
+    `${[short, ...others].join(', ')}; ${verified}`,
+    `${short}; ${verified}`,
+    verified,
+  ];
+}
+
+/** A line on what a pull or a copy did. */
+export function summaryLine(result: PullResult | CopyResult): string {
+  return `${result.image}: ${summaryTexts(result)[0]}`;
 }
 
 function reuse(result: PullResult | CopyResult): string {

@@ -83,6 +83,7 @@ function scene(t: TestContext, names: readonly string[]) {
         if (more.keep !== false) for (const { diffId } of layers) held.add(diffId);
         return layers.map(() => FIGURES);
       },
+      onTurn: () => {},
       onWait: more.onWait ?? (() => assert.fail('nothing to wait for')),
     });
   return { run, others, locks, pulled, held, stop };

@@ -280,3 +280,28 @@ test('random histories agree with a plain model that recomputes everything from 
     }
   }
 });
+
+test('silence is reported with the time at which it ends the pull, while a request is in flight', () => {
+  const { clock, counters, retries, stop } = create();
+  const silence = () => retries.silence(10_000, 65_000);
+  assert.equal(silence(), undefined);
+  retries.countRequests(1);
+  clock.now = 900;
+  assert.equal(silence(), undefined);
+  clock.now = 2000;
+  // Without any bytes the first failure is the last one.
+  assert.deepEqual(silence(), { silentMs: 2000, givesUpMs: 10_000 });
+  count(counters, 'received', 1_000_000);
+  retries.drain();
+  assert.equal(silence(), undefined);
+  clock.now = 12_000;
+  // A million bytes last 13.8 s: the first timeout is survived, the second is not.
+  assert.deepEqual(silence(), { silentMs: 10_000, givesUpMs: 76_000 });
+  retries.missed({ message: 'silent', host: 'h', sign: 'silent' });
+  clock.now = 15_000;
+  assert.deepEqual(silence(), { silentMs: 13_000, givesUpMs: 76_000 });
+  retries.countRequests(-1);
+  clock.now = 30_000;
+  assert.equal(silence(), undefined);
+  assert.equal(stop.reason, undefined);
+});

@@ -1,22 +1,19 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
+import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
 import {
   createJsonRenderer,
   createRenderer,
   progressKind,
   summaryLine,
 } from '../../../../src/cli/progress/renderer.js';
-import {
-  bar,
-  createPlainRenderer,
-  INITIAL_STATE,
-  type ProgressState,
-  progressLine,
-} from '../../../../src/cli/progress/text-renderers.js';
 import { type PullEvent, type PullResult, StageRecorder } from '../../../../src/index.js';
 
 const QUIET = { verbose: false, debug: false };
+
+const WRITTEN = { writtenBytes: 0, verifiedBytes: 0 };
+const PROGRESS = { event: 'progress', receivedBytes: 5e5, totalBytes: 2e6, ...WRITTEN } as const;
 
 const EVENTS: readonly PullEvent[] = [
   { event: 'resolving', image: 'alpine' },
@@ -29,7 +26,7 @@ const EVENTS: readonly PullEvent[] = [
     totalBytes: 3e6,
   },
   { event: 'planned', totalBytes: 2e6, fetchBytes: 2e6, reuseBytes: 1e6, resumeBytes: 5e5, requests: 3 },
-  { event: 'progress', receivedBytes: 5e5, totalBytes: 2e6, writtenBytes: 0, verifiedBytes: 0 },
+  PROGRESS,
   { event: 'layer', diffId: 'sha256:e', done: 1, of: 2 },
   { event: 'miss', message: 'reset by \u001b[31mpeer' },
   { event: 'debug', line: 'GET /v2/' },
@@ -80,7 +77,7 @@ test('plain progress has a line a step, what was found of an earlier pull, and a
     'alpine: resolving',
     'alpine: sha256:d linux/amd64, 2 layers, 3.0 MB',
     'alpine: fetching 2.0 MB in 3 requests, 1.0 MB are in the store',
-    'found 500.0 kB of an interrupted pull',
+    'alpine: found 500.0 kB of an interrupted pull',
     'alpine: fetched 2.0 MB in 3 requests, reused 1.0 MB of 5.0 MB, resumed 500.0 kB, 1 network failure; verified in 2.0 s, 1.0 MB/s',
   ]);
 });
@@ -129,20 +126,27 @@ test('that a registry asks to wait is told without being asked', () => {
   assert.deepEqual(linesOf(stream), ['example.com asks to wait: 7.0 s']);
 });
 
-test('plain progress says where it is every five seconds, even when no event comes', (context) => {
+test('plain progress says where it is and what it waits for every five seconds, even when no event comes', (context) => {
   context.mock.timers.enable({ apis: ['setInterval'] });
   const stream = new PassThrough();
   let now = 0;
   const renderer = createPlainRenderer(stream, QUIET, () => now);
-  renderer.onEvent(EVENTS[0]!);
+  for (const event of EVENTS.slice(0, 3)) renderer.onEvent(event);
   now = 1000;
   renderer.onEvent(EVENTS[3]!);
+  now = 3000;
+  renderer.onEvent({ ...PROGRESS, receivedBytes: 15e5 });
   stream.read();
-  context.mock.timers.tick(10_000);
+  context.mock.timers.tick(5000);
+  now = 13_000;
+  renderer.onEvent({ ...PROGRESS, receivedBytes: 15e5, silentMs: 10_000, givesUpMs: 22_000 });
+  context.mock.timers.tick(5000);
   renderer.end();
   context.mock.timers.tick(10_000);
-  const line = 'alpine: 500.0 kB/2.0 MB 25 %, 500.0 kB/s, eta 3s, resolving';
-  assert.deepEqual(linesOf(stream), [line, line]);
+  assert.deepEqual(linesOf(stream), [
+    'alpine: 1.5 MB/2.0 MB 75 %, 500.0 kB/s, eta 1s, fetching',
+    'alpine: 1.5 MB/2.0 MB 75 %, 11.4 kB/s, fetching; nothing received for 10 s; giving up at 22 s at the latest, --patience',
+  ]);
 });
 
 test('plain progress never shows more than the whole, nor a time that is over', (context) => {
@@ -150,14 +154,13 @@ test('plain progress never shows more than the whole, nor a time that is over', 
   const stream = new PassThrough();
   let now = 0;
   const renderer = createPlainRenderer(stream, QUIET, () => now);
-  renderer.onEvent(EVENTS[0]!);
-  now = 1000;
-  const sizes = { receivedBytes: 9_000_000, totalBytes: 2_000_000, writtenBytes: 0, verifiedBytes: 0 };
-  renderer.onEvent({ event: 'progress', ...sizes });
+  for (const event of EVENTS.slice(0, 3)) renderer.onEvent(event);
+  now = 4000;
+  renderer.onEvent({ ...PROGRESS, receivedBytes: 9e6 });
   stream.read();
   context.mock.timers.tick(5000);
   renderer.end();
-  assert.match(linesOf(stream)[0]!, /: 2\.0 MB\/2\.0 MB 100 %, .*, eta 0s, /);
+  assert.match(linesOf(stream)[0]!, /^alpine: 2\.0 MB\/2\.0 MB 100 %, 2\.3 MB\/s, fetching$/);
 });
 
 test('JSON progress is every event on a line of its own, debug lines only when asked for', () => {
@@ -179,13 +182,24 @@ test('the summary of an image that was there says that nothing had to be fetched
   assert.equal(summaryLine(there), 'alpine: nothing to fetch; verified in 2.0 s');
 });
 
-test('a bar needs a terminal that moves its cursor; what was asked for otherwise is given', () => {
-  assert.equal(progressKind({}, true, 'xterm'), 'tty');
-  assert.equal(progressKind({}, false, 'xterm'), 'plain');
-  assert.equal(progressKind({}, true, 'dumb'), 'plain');
-  assert.equal(progressKind({ progress: 'tty' }, false, 'xterm'), 'plain');
-  assert.equal(progressKind({ progress: 'json' }, true, 'xterm'), 'json');
-  assert.equal(progressKind({ progress: 'tty', quiet: true }, true, 'xterm'), 'none');
+test('bars need a terminal that moves its cursor; what was asked for otherwise is given', () => {
+  assert.equal(progressKind({}, true, { TERM: 'xterm' }), 'tty');
+  assert.equal(progressKind({}, false, { TERM: 'xterm' }), 'plain');
+  assert.equal(progressKind({}, true, { TERM: 'dumb' }), 'plain');
+  assert.equal(progressKind({ progress: 'tty' }, true, { TERM: 'dumb' }), 'plain');
+  assert.equal(progressKind({ progress: 'tty' }, false, { TERM: 'xterm' }), 'plain');
+  assert.equal(progressKind({ progress: 'json' }, true, { TERM: 'xterm' }), 'json');
+  assert.equal(progressKind({ progress: 'tty', quiet: true }, true, { TERM: 'xterm' }), 'none');
+});
+
+test('on CI and with NO_COLOR lines are printed, unless bars are asked for', () => {
+  for (const env of [{ CI: 'true' }, { CI: '1' }, { NO_COLOR: '1' }]) {
+    assert.equal(progressKind({}, true, env), 'plain');
+    assert.equal(progressKind({ progress: 'tty' }, true, env), 'tty');
+  }
+  for (const env of [{ CI: 'false' }, { CI: '' }, { NO_COLOR: '' }]) {
+    assert.equal(progressKind({}, true, env), 'tty');
+  }
 });
 
 test('a terminal that says it has no columns gets plain lines: ora would never end', async () => {
@@ -194,55 +208,4 @@ test('a terminal that says it has no columns gets plain lines: ora would never e
   for (const event of EVENTS) renderer.onEvent(event);
   renderer.end(RESULT);
   assert.ok(linesOf(stream).every((line) => !line.includes('\u001b')));
-});
-
-const STATE: ProgressState = {
-  ...INITIAL_STATE,
-  receivedBytes: 412_300_000,
-  totalBytes: 1_200_000_000,
-  exact: true,
-  message: '2/5 layers',
-};
-
-test('at 100 columns the line has eta, a bar of 40, sizes, rate and message', () => {
-  assert.equal(
-    progressLine(STATE, 98_100_000, 100),
-    `[eta 8s] ${'█'.repeat(13)}${'░'.repeat(27)}  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`,
-  );
-});
-
-test('a narrower terminal loses length of the bar, message and rate, in this order', () => {
-  const at = (columns: number): string => progressLine(STATE, 98_100_000, columns);
-  assert.match(at(80), /^\[eta 8s\] [█░]{20} {2}412\.3 MB\/1\.2 GB {2}98\.1 MB\/s {2}2\/5 layers$/);
-  assert.match(at(56), /^\[eta 8s\] [█░]{8} {2}412\.3 MB\/1\.2 GB {2}98\.1 MB\/s$/);
-  assert.match(at(40), /^\[eta 8s\] [█░]{8} {2}412\.3 MB\/1\.2 GB$/);
-});
-
-test('no line reaches the last column beside the spinner, whatever it has to say', () => {
-  const extremes: readonly [ProgressState, number][] = [
-    [STATE, 98_100_000],
-    [{ ...STATE, message: 'x'.repeat(500) }, 1],
-    [{ ...STATE, message: '大きさ'.repeat(50) }, 1e15],
-    [{ ...STATE, receivedBytes: 999_949_000, totalBytes: 999_949_000_000, exact: false }, 999_949_000],
-    [INITIAL_STATE, 0],
-  ];
-  for (const [state, rate] of extremes) {
-    for (let columns = 40; columns <= 220; columns++) {
-      const line = progressLine(state, rate, columns);
-      assert.match(line, /^[\x20-\x7e█░≤]*$/);
-      assert.ok(line.length + 2 < columns, `${line.length} of ${columns}: ${line}`);
-    }
-  }
-});
-
-test('the total is an upper bound until the plan is made, and the time left unknown until bytes come', () => {
-  const line = progressLine({ ...STATE, receivedBytes: 0, exact: false }, 0, 120);
-  assert.match(line, /^\[eta --\] ░{40} {2}0 B\/≤1\.2 GB {2}0 B\/s/);
-});
-
-test('a bar is full only when every byte is there, and never longer', () => {
-  assert.equal(bar(999, 1000, 10), `${'█'.repeat(9)}░`);
-  assert.equal(bar(1000, 1000, 10), '█'.repeat(10));
-  assert.equal(bar(5000, 1000, 10), '█'.repeat(10));
-  assert.equal(bar(0, 0, 10), '░'.repeat(10));
 });
