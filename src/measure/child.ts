@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { StageRecorder } from '../index.js';
 
 /** A program that has ended. */
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
+  /** The last 16 MiB of stdout. */
   readonly stdout: string;
   /** The last lines of stderr. */
   readonly stderr: string;
@@ -36,6 +37,10 @@ export interface ChildOptions {
 const MAX_STDERR_LENGTH = 2000;
 /** A result of `zpull pull --json` has half a KiB a layer; other programs print little. */
 const MAX_STDOUT_LENGTH = 16 * 2 ** 20;
+/** An event of `--progress json` has some hundred characters. */
+const MAX_LINE_LENGTH = 64 * 2 ** 10;
+/** What a program has printed is read within milliseconds of its end. */
+const MAX_DRAIN_MS = 1000;
 
 /**
  * Runs a program to its end, in a process group of its own: a program that it started in turn is
@@ -57,14 +62,14 @@ export function runChild(
   // A program that does not read its input may have closed it.
   child.stdin.on('error', () => {});
   child.stdin.end(input);
-  let [stdout, stderr] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    if (stdout.length < MAX_STDOUT_LENGTH) stdout += text;
-  });
-  createInterface({ input: child.stderr }).on('line', (line) => {
+  const stdout = new Tail(MAX_STDOUT_LENGTH);
+  child.stdout.setEncoding('utf8').on('data', (text: string) => stdout.add(text));
+  let stderr = '';
+  const endLine = eachLine(child.stderr, (line) => {
     onLine?.(line, performance.now() - startedMs);
     stderr = `${stderr}${line}\n`.slice(-MAX_STDERR_LENGTH);
   });
+  let drain: NodeJS.Timeout | undefined;
   return new Promise<Ended>((resolve, reject) => {
     let wallMs = 0;
     let cpuSeconds: number | null = null;
@@ -74,12 +79,62 @@ export function runChild(
       cpuSeconds = programSeconds();
       // What it left running would be measured with what comes next, and keep its files busy.
       kill();
+      // A daemon that it started has left its group, and may have its output open forever.
+      drain = setTimeout(() => {
+        child.stdout.destroy();
+        child.stderr.destroy();
+      }, MAX_DRAIN_MS);
     });
     child.once('close', (code, ended) => {
+      endLine();
       if (signal.aborted) reject(signal.reason as Error);
-      else resolve({ code, signal: ended, stdout, stderr, wallMs, cpuSeconds });
+      else resolve({ code, signal: ended, stdout: stdout.text, stderr, wallMs, cpuSeconds });
     });
-  }).finally(() => signal.removeEventListener('abort', kill));
+  }).finally(() => {
+    clearTimeout(drain);
+    signal.removeEventListener('abort', kill);
+  });
+}
+
+/** The last characters of a text that comes in pieces. */
+class Tail {
+  readonly #maxLength: number;
+  readonly #pieces: string[] = [];
+  #length = 0;
+
+  constructor(maxLength: number) {
+    this.#maxLength = maxLength;
+  }
+
+  add(piece: string): void {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+    while (this.#length - this.#pieces[0]!.length >= this.#maxLength)
+      this.#length -= this.#pieces.shift()!.length;
+  }
+
+  get text(): string {
+    return this.#pieces.join('').slice(-this.#maxLength);
+  }
+}
+
+/**
+ * Calls `use` with each line, without what is beyond `MAX_LINE_LENGTH` characters of one. Returns a
+ * function that uses the last line if nothing ends it.
+ */
+function eachLine(stream: Readable, use: (line: string) => void): () => void {
+  let line = '';
+  stream.setEncoding('utf8').on('data', (text: string) => {
+    const [first = '', ...more] = text.split('\n');
+    line = (line + first).slice(0, MAX_LINE_LENGTH);
+    for (const next of more) {
+      use(line);
+      line = next.slice(0, MAX_LINE_LENGTH);
+    }
+  });
+  return () => {
+    if (line !== '') use(line);
+  };
 }
 
 /**

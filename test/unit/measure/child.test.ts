@@ -17,3 +17,25 @@ test('the CPU time of a program is its own and that of programs that it waited f
   const quiet = await runChild('sh', ['-c', ':'], { signal });
   assert.ok((quiet.cpuSeconds ?? 0) < 0.4);
 });
+
+test('a program that leaves a daemon with its output open has ended when it ends', async () => {
+  const { signal } = new AbortController();
+  const daemon = `setsid sh -c 'echo $$; exec sleep 60 >&2'`;
+  const script = `exec 3< <(${daemon}); read pid <&3; echo $pid; echo done >&2`;
+  const { code, stdout, stderr } = await runChild('bash', ['-c', script], { signal });
+  process.kill(Number(stdout), 'SIGKILL');
+  assert.deepEqual([code, stderr], [0, 'done\n']);
+});
+
+test('of endless output the end is kept, and of an endless line the beginning', async () => {
+  const { signal } = new AbortController();
+  const lengths: number[] = [];
+  const script = 'x() { head -c 20M /dev/zero | tr "\\0" x; }; x; echo; echo end; x >&2; echo >&2; echo last >&2';
+  const { stdout, stderr } = await runChild('bash', ['-c', script], {
+    signal,
+    onLine: ({ length }) => void lengths.push(length),
+  });
+  assert.deepEqual([stdout.length, stdout.slice(-6)], [2 ** 24, 'x\nend\n']);
+  assert.match(stderr, /^x+\nlast\n$/);
+  assert.deepEqual(lengths, [2 ** 16, 4]);
+});
