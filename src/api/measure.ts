@@ -3,6 +3,7 @@ export {
   type NetworkMeasurement,
   type NetworkOptions,
 } from '../copy/measure-network.js';
+export { usableCores } from '../pool/cores.js';
 export {
   type MachineMeasurement,
   type MachineOptions,

@@ -13,6 +13,8 @@ const WIDTHS = { median: 9, mean: 15, range: 14, rate: 12 } as const;
 const MARK_WIDTH = 4;
 const NAME_WIDTH = COLUMNS - MARK_WIDTH - Object.values(WIDTHS).reduce((sum, width) => sum + width, 0);
 
+const RATE_NOTE = 'RATE: compressed bytes a second; of decode, hash, write and export, bytes of tar.';
+
 /** The report as text that fits 80 columns. */
 export function reportText(report: Report): string {
   const { measurements, peers, verdict, errors } = report;
@@ -57,7 +59,10 @@ class Notes {
 
   /** The letters of these doubts. */
   mark(doubts: readonly string[]): string {
-    return doubts.map((doubt) => this.#letterOf(doubt)).join('');
+    return doubts
+      .map((doubt) => this.#letterOf(doubt))
+      .sort()
+      .join('');
   }
 
   #letterOf(doubt: string): string {
@@ -84,7 +89,7 @@ function letter(index: number): string {
 function tableText(measurements: readonly Measurement[], notes: Notes): string {
   const head = ['MEDIAN', 'MEAN ± σ', 'RANGE', 'RATE'];
   const rows = measurements.flatMap((measurement) => measurementLines(measurement, notes));
-  return [row('SECONDS', head), ...rows].join('\n');
+  return [row('SECONDS', head), ...rows, '', ...wrap(RATE_NOTE)].join('\n');
 }
 
 /** A line; more for a name or for marks that are too long. */

@@ -1,6 +1,7 @@
 import { formatCount, formatRate } from '../format/figures.js';
 import {
   type Bounds,
+  DOUBTFUL_FOREIGN_SHARE,
   EQUAL_SHARE,
   formatSecondsOf,
   largest,
@@ -27,15 +28,18 @@ export function reasonOf(
   if (bound === 'network') {
     const limit =
       settings.limitRate === null ? '' : `, as --limit-rate allows ${formatRate(settings.limitRate)}`;
-    const rest =
-      fetching !== undefined && reachesFullRate(bounds)
-        ? `the pull, which decodes and writes meanwhile, received them in ${formatSecondsOf(fetching)}`
-        : `everything else without a network takes ${share(local)}`;
+    const meanwhile =
+      fetching === undefined || fetching <= network
+        ? 'the pull decodes and writes meanwhile, and receives as fast'
+        : `the pull, which decodes and writes meanwhile, received them in ${formatSecondsOf(fetching)}`;
+    const rest = reachesFullRate(bounds)
+      ? meanwhile
+      : `everything else without a network takes ${share(local)}`;
     return `The network is the limit: of the ${all} of a pull, receiving the bytes alone takes ${share(network)}${limit}; ${rest}.`;
   }
-  const busy = busyShare(pull, machine.cores);
+  const busy = busyText(pull, machine.cores);
   const whose = machine.cores === 1 ? 'the core is' : `the ${machine.cores} cores are`;
-  const cores = busy === undefined ? '' : `, and ${whose} ${percent(busy)} busy during the pull`;
+  const cores = busy === undefined ? '' : `, and ${whose} ${busy}`;
   const net = network > 0 ? `; receiving the bytes alone takes ${share(network)}` : '';
   if (bound === 'disk') {
     return `The disk is the limit: of the ${all} of a pull, writing and syncing alone takes ${share(disk ?? 0)}${net}.`;
@@ -43,12 +47,15 @@ export function reasonOf(
   return `The processor is the limit: of the ${all} of a pull, the same work without a network takes ${share(local)}${cores}${net}.`;
 }
 
-/** The share of the cores' time that was used during the median run, by other programs too. */
-function busyShare(pull: Measurement, cores: number): number | undefined {
+/** How busy the cores were during the median run, and how much of that was not the pull, where it is much. */
+function busyText(pull: Measurement, cores: number): string | undefined {
   const { cpuSeconds, foreignShare, wallSeconds } = medianRun(pull);
   if (cpuSeconds === null) return undefined;
-  const all = cpuSeconds / Math.max(1 - (foreignShare ?? 0), 0.01);
-  return Math.min(1, all / wallSeconds / cores);
+  const foreign = foreignShare ?? 0;
+  const all = cpuSeconds / Math.max(1 - foreign, 0.01);
+  const busy = `busy ${percent(Math.min(1, all / wallSeconds / cores))} of that time`;
+  if (foreign <= DOUBTFUL_FOREIGN_SHARE) return busy;
+  return `${busy}, of which other programs take ${percent(foreign)}`;
 }
 
 /** How the network grows with connections, and why so many are right. */
@@ -58,36 +65,39 @@ export function connectionAdvice(report: Report, best: Measurement): string[] {
     .sort((a, b) => a.connections! - b.connections!);
   const [one] = grid;
   const most = largest(grid);
+  const chosen = best.connections ?? 0;
   if (one === undefined || most === undefined || grid.length < 2) return [];
   const rate = ({ bytesPerSecond }: Measurement) => formatRate(bytesPerSecond.median);
+  const rates = grid.map((each, i) =>
+    i === 0
+      ? `${rate(each)} to ${formatCount(each.connections!, 'connection')}`
+      : `${rate(each)} to ${each.connections}`,
+  );
+  const gives = `the network gives ${rates.join(', ')}`;
   const enough = grid.find(
     ({ bytesPerSecond }) => bytesPerSecond.median * (1 + EQUAL_SHARE) >= most.bytesPerSecond.median,
-  )!;
-  const first = `the network gives ${rate(one)} to ${formatCount(one.connections!, 'connection')}`;
-  const steps = grid
-    .slice(1)
-    .map((each) => `${rate(each)} to ${each.connections}`)
-    .join(', ');
-  const chosen = `${formatCount(best.connections ?? 0, 'connection')} ${best.connections === 1 ? 'is' : 'are'} right`;
-  if (enough === one) {
-    return [`${capital(chosen)}: ${first} and no more to others (${steps}).`];
+  )!.connections!;
+  if (enough === one.connections) {
+    const others = chosen > enough ? ` ${enough} would do, and the pull is as fast with ${chosen}.` : '';
+    return [`More than ${formatCount(enough, 'connection')} ${bring(enough)} nothing: ${gives}.${others}`];
   }
-  const beyond = grid.find(({ connections }) => connections! > enough.connections!);
-  const end =
-    beyond === undefined
-      ? `; more than ${enough.connections} were not tried`
-      : `, so that more than ${enough.connections} bring nothing`;
-  const rest =
-    (best.connections ?? 0) < enough.connections!
-      ? ` With ${best.connections} the rest of the pull takes longer than the network: more do not make it faster.`
-      : '';
-  const share =
-    one.connections === 1 ? ', as each connection has a limit of its own or waits for answers' : '';
-  return [`${capital(chosen)}: ${first}, ${steps}${share}${end}.${rest}`];
+  const right = `${formatCount(chosen, 'connection')} ${chosen === 1 ? 'is' : 'are'} right`;
+  const why = one.connections === 1 ? ', as each connection has a limit of its own or waits for answers' : '';
+  return [`${right}: ${gives}${why}. ${enoughText(grid, enough, chosen)}`];
 }
 
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+/** What the number of connections that the network needs means for the one that was chosen. */
+function enoughText(grid: readonly Measurement[], enough: number, chosen: number): string {
+  if (chosen < enough)
+    return `With ${chosen} the rest of the pull takes longer than the network: more do not make it faster.`;
+  if (chosen > enough) return `${enough} would do for the network, and the pull is as fast with ${chosen}.`;
+  return grid.at(-1)!.connections === enough
+    ? `More than ${enough} were not tried.`
+    : `More than ${enough} bring nothing.`;
+}
+
+function bring(count: number): string {
+  return count === 1 ? 'brings' : 'bring';
 }
 
 /** What more workers bring. */
@@ -104,7 +114,7 @@ export function workerAdvice(
   const gain = one.wallSeconds.median / best.wallSeconds.median;
   if (gain < 1 + EQUAL_SHARE) {
     return [
-      `More than ${formatCount(one.workers!, 'worker')} bring nothing on ${formatCount(machine.cores, 'core')}.`,
+      `More than ${formatCount(one.workers!, 'worker')} ${bring(one.workers!)} nothing on ${formatCount(machine.cores, 'core')}.`,
     ];
   }
   return [
@@ -131,9 +141,8 @@ export function boundAdvice(
   const more =
     network > 0 ? 'A faster network or a second mirror would not help' : 'Nothing but the machine counts';
   if (bound === 'disk') return [`${more}: the disk writes and syncs all the time. A faster disk would.`];
-  const busy = busyShare(pull, machine.cores);
-  const because =
-    busy === undefined ? 'the processor is the limit' : `the processor is busy ${percent(busy)}`;
+  const busy = busyText(pull, machine.cores);
+  const because = busy === undefined ? 'the processor is the limit' : `the processor is ${busy}`;
   const slow = image.layers.filter(({ format }) => format === 'gzip').length;
   return [
     `${more}: ${because}.`,

@@ -71,10 +71,11 @@ export class Context {
   readonly image: ResolvedImage;
   readonly layers: ImageInspection['layers'];
   readonly recorder: Recorder;
+  /** The report's `startedAt` by `performance.now()`. */
+  readonly startedMs: number;
   readonly #onStep: (step: Step) => void;
   /** Runs that are expected, by measurement. */
   readonly #expected = new Map<string, number>();
-  readonly #reportStartedMs: number;
   #directories = 0;
   /** Failures of the network since something was received. */
   #failures = 0;
@@ -82,7 +83,7 @@ export class Context {
 
   constructor(
     options: MeasureOptions,
-    { image, layers }: Pick<Context, 'image' | 'layers'>,
+    { image, layers, startedMs }: Pick<Context, 'image' | 'layers' | 'startedMs'>,
     recorder: Recorder,
     onStep: (step: Step) => void,
   ) {
@@ -91,7 +92,7 @@ export class Context {
     this.layers = layers;
     this.recorder = recorder;
     this.#onStep = onStep;
-    this.#reportStartedMs = Date.parse(recorder.report.startedAt);
+    this.startedMs = startedMs;
   }
 
   /** A path below the scratch directory that nobody has used. */
@@ -109,7 +110,7 @@ export class Context {
 
   /** Starts to watch what else happens on the machine. */
   watch(): ReturnType<typeof watchMachine> {
-    return watchMachine(this.#reportStartedMs);
+    return watchMachine(this.startedMs);
   }
 
   /** Runs `action` with a path, which is removed afterwards. */

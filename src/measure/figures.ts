@@ -4,6 +4,9 @@ import type { Measurement, Report, Run } from './report.js';
 export const EQUAL_SHARE = 0.05;
 /** A pull that receives its bytes at this share of the network's rate waits for the network. */
 const FULL_RATE_SHARE = 0.8;
+/** More of a processor's work by other programs makes times doubtful. */
+export const DOUBTFUL_FOREIGN_SHARE = 0.1;
+
 /** What measurements say about one resource: the seconds that the pull takes with it alone. */
 export interface Bounds {
   readonly network: number;

@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { usableCores } from '../index.js';
 import type { MeasureOptions, ResolvedImage } from './context.js';
 import type { Setting } from './pulls.js';
 
@@ -20,7 +20,7 @@ export interface Grid {
 
 /** The settings to try. `isLocal`: the image is on this machine, where connections change nothing. */
 export function gridOf({ workers, connections }: MeasureOptions, isLocal: boolean): Grid {
-  const defaultWorkers = defaultWorkersOf(availableParallelism());
+  const defaultWorkers = defaultWorkersOf(usableCores());
   const usualOf = (list: readonly number[], preset: number) =>
     list.includes(preset) ? preset : Math.max(...list);
   const allWorkers = workers ?? [...new Set([1, defaultWorkers])];

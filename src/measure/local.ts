@@ -1,4 +1,4 @@
-import { copyImage, type MachineMeasurement, measureMachine } from '../index.js';
+import { copyImage, measureMachine, type PartMeasurement } from '../index.js';
 import { missingProgram } from './child.js';
 import { type Context, NO_SETTING } from './context.js';
 import { firstCore } from './machine.js';
@@ -57,10 +57,10 @@ export async function measureMachineAlone(
     workers: extent === 'one' ? 1 : workers,
   });
   const all = WORKS.flatMap((work) => EXTENTS.map((extent) => [work, extent] as const));
-  const findingOf = ({ bytes, wallMs, cpuMs }: MachineMeasurement['decode']['one']): Finding => ({
-    wallSeconds: wallMs / 1000,
-    bytes,
-    cpuSeconds: cpuMs / 1000,
+  const findingOf = ({ bytes, wallMs, cpuMs }: PartMeasurement, share: number): Finding => ({
+    wallSeconds: (wallMs / 1000) * share,
+    bytes: Math.round(bytes * share),
+    cpuSeconds: (cpuMs / 1000) * share,
     peakMemoryBytes: null,
     stages: null,
     timeline: null,
@@ -80,7 +80,10 @@ export async function measureMachineAlone(
       const cpuMs = all.reduce((sum, [work, extent]) => sum + found[work][extent].cpuMs, 0);
       const surroundings = around(cpuMs / 1000);
       for (const [work, extent] of all) {
-        recorder.add(subjectOf(work, extent), findingOf(found[work][extent]), surroundings);
+        const { [extent]: part, one } = found[work];
+        // Each thread does all of the work: the figures are what doing it once takes of that.
+        const share = part.bytes === 0 ? 1 : one.bytes / part.bytes;
+        recorder.add(subjectOf(work, extent), findingOf(part, share), surroundings);
       }
     } catch (error) {
       options.signal.throwIfAborted();

@@ -1,5 +1,6 @@
 import { readFileSync, statfsSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem, type } from 'node:os';
+import { cpus, release, totalmem, type } from 'node:os';
+import { StageRecorder, usableCores } from '../index.js';
 import type { Machine, Run } from './report.js';
 
 /** Names of file systems by their numbers in statfs(2). */
@@ -35,7 +36,7 @@ export function packageFacts(command: string): PackageFacts {
 export function describeMachine(directory: string, zstd: string): Machine {
   const { type: number } = statfsSync(directory);
   return {
-    cores: availableParallelism(),
+    cores: usableCores(),
     cpuModel: cpus()[0]?.model.trim() ?? 'unknown',
     memoryBytes: totalmem(),
     kernel: `${type()} ${release()}`,
@@ -55,17 +56,19 @@ export interface Surroundings extends Pick<Run, 'startedAtMs' | 'foreignShare'> 
 
 /**
  * Watches the machine during one run. Returns a function that ends it; `ownSeconds`: CPU time of
- * the run, null where it is unknown.
+ * the run, null where it is unknown. `reportStartedMs` is a time of `performance.now()`.
  */
 export function watchMachine(reportStartedMs: number): (ownSeconds: number | null) => Surroundings {
   const [wallMs, steadyMs, busy] = [Date.now(), performance.now(), busySeconds()];
+  // Counts what this process does around the run, such as copying stores, and what its programs did.
+  const recorder = new StageRecorder();
   return (ownSeconds) => {
     const shiftMs = Date.now() - wallMs - (performance.now() - steadyMs);
     const all = busySeconds() - busy;
-    const foreign = ownSeconds === null ? null : Math.max(0, all - ownSeconds);
+    const own = ownSeconds === null ? null : Math.max(ownSeconds, recorder.result().cpuSeconds);
     return {
-      startedAtMs: wallMs - reportStartedMs,
-      foreignShare: foreign === null ? null : all <= 0 ? 0 : Math.min(1, foreign / all),
+      startedAtMs: Math.round(steadyMs - reportStartedMs),
+      foreignShare: own === null ? null : all <= 0 ? 0 : Math.max(0, 1 - own / all),
       clockJumped: Math.abs(shiftMs) > MAX_CLOCK_SHIFT_MS,
     };
   };

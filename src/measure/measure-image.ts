@@ -43,7 +43,7 @@ export interface Hooks {
  * @throws PullError when the image cannot be resolved; the reason of an abort; what a hook throws
  */
 export async function measureImage(options: MeasureOptions, hooks: Hooks): Promise<Report> {
-  const startedAt = new Date();
+  const [startedAt, startedMs] = [new Date(), performance.now()];
   const { stage, directory, signal, pull, runs } = options;
   const image = await resolveInto(options.image, options, 'seed');
   const from = options.from === undefined ? undefined : await resolveInto(options.from, options, 'seed-from');
@@ -89,7 +89,7 @@ export async function measureImage(options: MeasureOptions, hooks: Hooks): Promi
   await hooks.confirm({ image: image.pinned, digest: image.digest, blobBytes: image.blobBytes, fetchBytes });
   const recorder = new Recorder(report, hooks.save, image.isLoopback);
   recorder.save();
-  const context = new Context(options, { image, layers }, recorder, hooks.onStep);
+  const context = new Context(options, { image, layers, startedMs }, recorder, hooks.onStep);
   await measureStages(context, grid, from);
   report.verdict = verdictOf(report);
   report.complete = true;

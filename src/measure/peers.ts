@@ -150,13 +150,12 @@ export function peerId(name: string): string {
 }
 
 function peerSubject(name: string, setting?: Setting): Subject {
-  const isOwn = setting !== undefined;
   return {
     ...NO_SETTING,
     ...setting,
     id: peerId(name),
     stage: 'peer',
-    name: isOwn ? 'zpull, in turn' : name,
+    name,
     peer: name,
   };
 }

@@ -1,10 +1,9 @@
 import { type ErrorCode, PullError, toFailure } from '../index.js';
+import { DOUBTFUL_FOREIGN_SHARE } from './figures.js';
 import type { Surroundings } from './machine.js';
 import type { Measurement, MeasurementError, Report, Run, Statistics } from './report.js';
 import { spreadOf, statisticsOf } from './statistics.js';
 
-/** More of a processor's work by other programs makes times doubtful. */
-const DOUBTFUL_FOREIGN_SHARE = 0.1;
 /** Runs further apart than this do not repeat well. */
 const DOUBTFUL_SPREAD = 0.1;
 /** The first run takes so many times as long as the slowest other: caches were cold. */

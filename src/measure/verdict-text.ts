@@ -25,8 +25,14 @@ export function settingSentences({ best, default: usual, floorRatio }: Verdict):
         : `The default (${settingText(usual)}) takes ${usual.lossPercent.toFixed(0)} % longer.`;
   const sentences = [`Best setting: ${settingText(best)}. ${loss}`];
   if (floorRatio === null) return sentences;
-  const floor = 'the longest of what network, processor and disk take alone';
-  return [...sentences, `The pull takes ${floorRatio.toFixed(1)} times the floor: ${floor}.`];
+  const pull = (usual ?? best).wallSeconds;
+  return [...sentences, floorSentence(pull, pull / floorRatio)];
+}
+
+/** Defines the floor, so that a reader can find its parts in the table. */
+function floorSentence(pullSeconds: number, floorSeconds: number): string {
+  const ratio = (pullSeconds / floorSeconds).toFixed(1);
+  return `The floor is ${formatSecondsOf(floorSeconds)}: the longest of receiving alone, decoding and hashing alone on all cores, and writing alone. A pull that did them at the same time and nothing else would take so long; this one takes ${ratio} times that, and 1.0 would be the best.`;
 }
 
 function settingText({ workers, connections, wallSeconds }: Verdict['best']): string {

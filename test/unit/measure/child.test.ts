@@ -30,7 +30,8 @@ test('a program that leaves a daemon with its output open has ended when it ends
 test('of endless output the end is kept, and of an endless line the beginning', async () => {
   const { signal } = new AbortController();
   const lengths: number[] = [];
-  const script = 'x() { head -c 20M /dev/zero | tr "\\0" x; }; x; echo; echo end; x >&2; echo >&2; echo last >&2';
+  const script =
+    'x() { head -c 20M /dev/zero | tr "\\0" x; }; x; echo; echo end; x >&2; echo >&2; echo last >&2';
   const { stdout, stderr } = await runChild('bash', ['-c', script], {
     signal,
     onLine: ({ length }) => void lengths.push(length),

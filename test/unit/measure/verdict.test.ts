@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Stages } from '../../../src/index.js';
 import { verdictOf } from '../../../src/measure/verdict.js';
+import { settingSentences } from '../../../src/measure/verdict-text.js';
 import { machine, measurement, report } from '../../support/bench-report.js';
 
 /** A processor that takes a second for what the network brings. */
@@ -25,6 +26,56 @@ test('a network that grows with connections: more of them are recommended, with 
     /^16 connections are right: the network gives 20\.0 MB\/s to 1 connection/,
   );
   assert.match(verdict.advice[0]!, /250\.0 MB\/s to 16, as each connection has a limit of its own/);
+});
+
+/** What is said about connections, where the default is best. `rates`: seconds by connections. */
+function connectionSentence(seconds: Readonly<Record<number, number>>): string {
+  const networks = Object.entries(seconds).map(([number, each]) => measurement(`network/c${number}`, [each]));
+  const verdict = verdictOf(
+    report([...networks, ...FAST_MACHINE, measurement('pull/w2/c16', [9]), measurement('pull/w2/c1', [9])]),
+  )!;
+  assert.equal(verdict.best.connections, 16);
+  return verdict.advice[0]!;
+}
+
+test('what is said about connections does not contradict the rates', () => {
+  assert.equal(
+    connectionSentence({ 1: 1, 4: 1.02, 16: 1.1 }),
+    'More than 1 connection brings nothing: the network gives 100.0 MB/s to 1 connection, 98.0 MB/s to 4, 90.9 MB/s to 16. 1 would do, and the pull is as fast with 16.',
+  );
+  assert.match(
+    connectionSentence({ 1: 2, 8: 0.5, 16: 0.6 }),
+    /^16 connections are right: .* 8 would do for the network, and the pull is as fast with 16\.$/,
+  );
+  assert.match(connectionSentence({ 1: 2, 16: 0.5, 32: 0.5 }), / More than 16 bring nothing\.$/);
+  assert.match(connectionSentence({ 1: 2, 16: 0.5 }), / More than 16 were not tried\.$/);
+  assert.match(
+    connectionSentence({ 1: 2, 16: 0.5, 32: 0.3 }),
+    / With 16 the rest of the pull takes longer than the network: more do not make it faster\.$/,
+  );
+});
+
+test('other programs that keep the cores busy are not taken for the pull', () => {
+  const [pull] = [measurement('pull/w2/c16', [2], { cpuSeconds: 1 })];
+  const runs = pull!.runs.map((run) => ({ ...run, foreignShare: 0.75 }));
+  const verdict = verdictOf(
+    report([measurement('network/c16', [0.2]), ...FAST_MACHINE, { ...pull!, runs }]),
+  )!;
+  assert.match(verdict.reason, /the 2 cores are busy 100 % of that time, of which other programs take 75 %;/);
+});
+
+test('the floor is defined, with its seconds', () => {
+  const verdict = verdictOf(
+    report([
+      measurement('network/c16', [0.2]),
+      ...machine({ decode: 1, hash: 0.8, write: 0.3, together: 2.4 }),
+      measurement('pull/w2/c16', [2.7]),
+    ]),
+  )!;
+  assert.match(
+    settingSentences(verdict).at(-1)!,
+    /^The floor is 1\.80 s: the longest of receiving alone, decoding and hashing alone .* this one takes 1\.5 times that/,
+  );
 });
 
 test('a network that takes as long as the pull is the limit', () => {
@@ -57,6 +108,7 @@ test('a pull that receives at the full rate of the network is bound by it, howev
     )!;
   assert.equal(verdictOfFetch(2100).bound, 'network');
   assert.match(verdictOfFetch(2100).reason, /2\.00 s \(67 %\); the pull, .*, received them in 2\.10 s\.$/);
+  assert.match(verdictOfFetch(1900).reason, /2\.00 s \(67 %\); the pull .* and receives as fast\.$/);
   assert.equal(verdictOfFetch(2700).bound, 'processor');
 });
 
@@ -77,8 +129,11 @@ test('a pull that takes as long without a network is bound by the processor', ()
     ]),
   )!;
   assert.deepEqual([verdict.bound, verdict.ratio, verdict.floorRatio], ['processor', 0.96, 2.5 / 1.8]);
-  assert.match(verdict.reason, /the 2 cores are 97 % busy/);
-  assert.match(verdict.advice.join(' '), /a second mirror would not help: the processor is busy 97 %/);
+  assert.match(verdict.reason, /the 2 cores are busy 97 % of that time;/);
+  assert.match(
+    verdict.advice.join(' '),
+    /a second mirror would not help: the processor is busy 97 % of that time\./,
+  );
 });
 
 test('a disk that alone takes as long as all work together is the limit', () => {
