@@ -5,16 +5,13 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFifo, moveFile } from '../files/atomic-file.js';
 import { changedByOthers, emptyDirectory, OpenDirectory, removeAt } from '../files/open-directory.js';
+import { isLeftBehind, pidNamespaceId } from '../files/process-id.js';
 import { closeWritten, systemCode, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SpecialFile } from '../pool/messages.js';
-import { isProcessAlive, pidNamespaceId } from '../store/leases.js';
 
 /** Access for the owner alone until it is complete. */
 const UNFINISHED_MODE = 0o700;
-
-/** Age since the last change after which no process, on any machine, still uses it. */
-const ABANDONED_MS = 24 * 3_600_000;
 
 /** Returns a unique, unguessable name for what is to become `name`. */
 function unfinishedName(name: string): string {
@@ -37,20 +34,13 @@ async function removeAbandoned(directory: OpenDirectory, name: string): Promise<
   }
 }
 
-/**
- * A process ID is meaningless in another container or on another machine, and in containers
- * successive processes may have the same one. Then the ctime decides, which no layer can set.
- */
 function isAbandoned(directory: OpenDirectory, name: string, suffix: string): boolean {
   const [, pid, namespace] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(suffix) ?? [];
   if (pid === undefined) return false;
   const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
   if (stat === undefined || !(stat.isFile() || stat.isDirectory())) return false;
   if (process.geteuid !== undefined && stat.uid !== process.geteuid()) return false;
-  const isHere = namespace !== '' && namespace === pidNamespaceId();
-  if (isHere && Number(pid) !== process.pid) return !isProcessAlive(Number(pid));
-  const agoMs = isHere ? 1000 * process.uptime() : ABANDONED_MS;
-  return Date.now() - stat.ctimeMs > agoMs;
+  return isLeftBehind(Number(pid), namespace ?? '', stat.ctimeMs);
 }
 
 /** A file or directory under an unfinished name, which is renamed when it is complete. */

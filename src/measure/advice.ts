@@ -167,7 +167,9 @@ export function shareAdvice({ other, resolve, prove }: Shares): string[] {
       `Manifests and tokens are ${percent(resolve)} of the pull: answers of the registry are slow.`,
     );
   if (prove > NOTABLE_SHARE)
-    sentences.push(`${percent(prove)} of the pull is spent after the last byte arrived, on hashing.`);
+    sentences.push(
+      `${percent(prove)} of the pull is spent after the last byte arrived: on what is not yet decoded, hashed and written.`,
+    );
   return sentences;
 }
 

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { formatDuration } from '../format/figures.js';
 import { StageRecorder } from '../index.js';
 
 /** A program that has ended. */
@@ -25,6 +26,8 @@ export interface ChildOptions {
   /** Aborting kills the program and all that it started. */
   readonly signal: AbortSignal;
   readonly env?: NodeJS.ProcessEnv;
+  /** A program that takes longer is killed. */
+  readonly timeoutMs?: number;
   /** Written to its standard input. */
   readonly input?: string;
   /** Called with the number of the process. */
@@ -45,12 +48,12 @@ const MAX_DRAIN_MS = 1000;
 /**
  * Runs a program to its end, in a process group of its own: a program that it started in turn is
  * killed with it, and Ctrl-C reaches it only through `signal`.
- * @throws Error when it cannot be started; the reason of an abort
+ * @throws Error when it cannot be started, or takes longer than `timeoutMs`; the reason of an abort
  */
 export function runChild(
   program: string,
   args: readonly string[],
-  { signal, env = process.env, input, onStart, onLine }: ChildOptions,
+  { signal, env = process.env, timeoutMs, input, onStart, onLine }: ChildOptions,
 ): Promise<Ended> {
   signal.throwIfAborted();
   const programSeconds = watchPrograms();
@@ -70,6 +73,12 @@ export function runChild(
     stderr = `${stderr}${line}\n`.slice(-MAX_STDERR_LENGTH);
   });
   let drain: NodeJS.Timeout | undefined;
+  let isLate = false;
+  const onLate = () => {
+    isLate = true;
+    kill();
+  };
+  const late = timeoutMs === undefined ? undefined : setTimeout(onLate, timeoutMs);
   return new Promise<Ended>((resolve, reject) => {
     let wallMs = 0;
     let cpuSeconds: number | null = null;
@@ -88,10 +97,12 @@ export function runChild(
     child.once('close', (code, ended) => {
       endLine();
       if (signal.aborted) reject(signal.reason as Error);
+      else if (isLate) reject(new Error(`did not end within ${formatDuration(timeoutMs!)}`));
       else resolve({ code, signal: ended, stdout: stdout.text, stderr, wallMs, cpuSeconds });
     });
   }).finally(() => {
     clearTimeout(drain);
+    clearTimeout(late);
     signal.removeEventListener('abort', kill);
   });
 }

@@ -1,5 +1,5 @@
-import type { Measurement, Report } from './report.js';
-import { compareSamples } from './statistics.js';
+import { type Measurement, REPORT_SCHEMA, type Report } from './report.js';
+import { compareSamples, statisticsOf } from './statistics.js';
 
 /** What one measurement takes in two reports. */
 export interface Compared {
@@ -20,6 +20,10 @@ export interface Comparison {
 }
 
 const GIGABYTE = 1e9;
+/** Of texts of an earlier report; a digest has 71 characters. */
+const MAX_SHOWN_LENGTH = 100;
+/** As `--runs`; a comparison takes the square of their number. */
+const MAX_RUNS = 1000;
 
 /**
  * Compares what two reports have in common. A difference counts if a Mann-Whitney test over all
@@ -35,22 +39,22 @@ export function compareReports(before: Report, now: Report): Comparison {
 }
 
 function compare(before: Measurement, now: Measurement): Compared {
-  const isSame = before.bytes === now.bytes || before.bytes === 0 || now.bytes === 0;
+  const isSame =
+    [before, now].some(({ runs }) => runs.some(({ bytes }) => bytes === 0)) || before.bytes === now.bytes;
   const secondsOf = ({ runs }: Measurement) =>
     runs.map(({ wallSeconds, bytes }) => (isSame ? wallSeconds : (wallSeconds / bytes) * GIGABYTE));
-  const medianOf = ({ wallSeconds, bytesPerSecond }: Measurement) =>
-    isSame ? wallSeconds.median : GIGABYTE / bytesPerSecond.median;
-  const [was, is] = [medianOf(before), medianOf(now)];
-  const difference = compareSamples(secondsOf(before), secondsOf(now));
+  const [were, are] = [secondsOf(before), secondsOf(now)];
+  const [was, is] = [statisticsOf(were).median, statisticsOf(are).median];
+  const difference = compareSamples(were, are);
   const verdict = (
     { larger: 'slower', smaller: 'faster', same: 'no difference', 'too-few': 'too few runs' } as const
   )[difference];
-  return { id: now.id, name: now.name, before: was, now: is, ratio: is / was, verdict };
+  return { id: now.id, name: now.name, before: was, now: is, ratio: is === was ? 1 : is / was, verdict };
 }
 
 function doubtsOf(before: Report, now: Report, common: number): string[] {
   const differing = (what: string, was: unknown, is: unknown) =>
-    was === is ? [] : [`${what} differs: ${String(was)}, now ${String(is)}`];
+    was === is ? [] : [`${what} differs: ${String(was).slice(0, MAX_SHOWN_LENGTH)}, now ${String(is)}`];
   return [
     ...(common === 0 ? ['the two reports have no measurement in common'] : []),
     ...(before.complete ? [] : ['the earlier report is not complete']),
@@ -81,6 +85,35 @@ export function parseReport(text: string): Report {
   if (typeof report !== 'object' || report === null || !Array.isArray(report.measurements)) {
     throw new Error('is no report of zpull bench');
   }
-  if (report.schema !== 1) throw new Error(`is a report of schema ${String(report.schema)}, not 1`);
+  if (report.schema !== REPORT_SCHEMA)
+    throw new Error(`is a report of schema ${shown(report.schema)}, not ${REPORT_SCHEMA}`);
+  const { image, machine, settings, measurements } = report;
+  if (![image, machine, settings].every(isObject)) throw new Error('lacks image, machine or settings');
+  const broken = measurements.findIndex((measurement) => !isMeasurement(measurement));
+  if (broken >= 0) throw new Error(`has no figures in measurement ${broken + 1}`);
   return report as Report;
+}
+
+function shown(value: unknown): string {
+  return String(JSON.stringify(value)).slice(0, MAX_SHOWN_LENGTH);
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Whether a comparison finds in it what it reads. */
+function isMeasurement(value: unknown): boolean {
+  if (!isObject(value) || typeof value['id'] !== 'string' || !isSize(value['bytes'])) return false;
+  const { runs } = value;
+  return (
+    Array.isArray(runs) &&
+    runs.length >= 1 &&
+    runs.length <= MAX_RUNS &&
+    runs.every((run) => isObject(run) && isSize(run['wallSeconds']) && isSize(run['bytes']))
+  );
+}
+
+function isSize(value: unknown): boolean {
+  return Number.isFinite(value) && (value as number) >= 0;
 }

@@ -1,5 +1,6 @@
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { removeTree } from '../files/remove-tree.js';
 import { type ImageInspection, PullError, type PullOptions, toFailure } from '../index.js';
 import { watchMachine } from './machine.js';
 import type { Finding, Recorder, Subject } from './recorder.js';
@@ -218,11 +219,6 @@ export class Context {
 
 function isOfNetwork(error: unknown): boolean {
   return error instanceof PullError && NETWORK_EXIT_CODES.includes(error.exitCode);
-}
-
-/** Deletes a directory with what unpacked images may have in it: directories without write permission. */
-export function removeTree(path: string): void {
-  rmSync(path, { recursive: true, force: true, maxRetries: 2 });
 }
 
 /** What the subject of a measurement has where nothing else is said. */

@@ -1,10 +1,17 @@
+import { basename } from 'node:path';
 import type { ImageInspection } from '../index.js';
-import { missingProgram, runChild } from './child.js';
+import { type ChildOptions, type Ended, missingProgram, runChild } from './child.js';
 import { type Context, NO_SETTING } from './context.js';
 import { pullInto, type Setting } from './pulls.js';
 import { type Finding, PeerFailure, type Subject } from './recorder.js';
 import type { PeerDescription } from './report.js';
 import { LOOPBACK } from './resolve.js';
+
+/** A program that takes longer hangs; nobody wants to wait for it. */
+const MAX_PEER_MS = 3_600_000;
+/** For its version, and whether its daemon is there. */
+const MAX_CHECK_MS = 30_000;
+const MAX_CLEAN_UP_MS = 60_000;
 
 /** What a peer is to fetch. */
 interface Target {
@@ -26,7 +33,7 @@ interface Peer extends Pick<PeerDescription, 'leaves' | 'proves'> {
   /** A shell script that fetches the image into `$directory`, which is empty. */
   readonly script: (target: Target) => string;
   /** A shell script that removes what it left elsewhere. */
-  readonly cleanUp?: string;
+  readonly cleanUp?: (target: Target) => string;
   /** A shell script that fails with a reason on its standard output where the peer cannot be measured. */
   readonly check?: string;
 }
@@ -56,7 +63,7 @@ const PEERS: Readonly<Record<string, Peer>> = {
     // Its overlay leaves a mount where the storage is: a mount namespace of its own takes it along.
     script: ({ reference, isInsecure }) =>
       `${isRoot() ? 'unshare --mount ' : ''}podman --root "$directory/root" --runroot "$directory/run" pull --quiet${isInsecure ? ' --tls-verify=false' : ''} ${quote(reference)}`,
-    ...(isRoot() ? {} : { cleanUp: 'podman unshare rm -rf "$directory/root" "$directory/run"' }),
+    ...(isRoot() ? {} : { cleanUp: () => 'podman unshare rm -rf "$directory/root" "$directory/run"' }),
   },
   ctr: {
     programs: () => ['ctr'],
@@ -66,7 +73,9 @@ const PEERS: Readonly<Record<string, Peer>> = {
     check:
       'ctr version >/dev/null 2>&1 || { echo containerd does not run here, or only root may use it; false; }',
     script: ({ reference, isInsecure }) =>
-      `ctr --namespace zpull-bench-$$ images pull${isInsecure ? ' --plain-http' : ''} ${quote(reference)} >/dev/null; code=$?; ctr --namespace zpull-bench-$$ images rm --sync ${quote(reference)} >/dev/null; ctr namespaces rm zpull-bench-$$ >/dev/null; (exit $code)`,
+      `ctr namespaces create "$unique" && ctr --namespace "$unique" images pull${isInsecure ? ' --plain-http' : ''} ${quote(reference)} >/dev/null`,
+    cleanUp: ({ reference }) =>
+      `ctr --namespace "$unique" images rm --sync ${quote(reference)}; ctr namespaces rm "$unique"`,
   },
   curl: {
     programs: ({ layers }) => ['bash', 'curl', 'openssl', ...new Set(layers.flatMap(decoderProgram))],
@@ -170,9 +179,11 @@ async function ownRun(context: Context, setting: Setting): Promise<Finding> {
 async function peerRun(context: Context, name: string, peer: Peer, target: Target): Promise<Finding> {
   return context.withPath(context.makeDirectory(), async (directory) => {
     const { signal } = context.options;
-    const env = { ...process.env, directory };
+    // `unique` is also that among other benchmarks.
+    const unique = `${basename(context.options.directory)}-${basename(directory)}`;
+    const env = { ...process.env, directory, unique };
     try {
-      const ended = await runChild('bash', ['-c', peer.script(target)], { signal, env });
+      const ended = await runScript(peer.script(target), { signal, env, timeoutMs: MAX_PEER_MS }, name);
       if (ended.code !== 0) {
         const end = ended.signal === null ? `exit code ${ended.code}` : ended.signal;
         throw new PeerFailure(`${name} ended with ${end}: ${ended.stderr.trim().slice(-500)}`);
@@ -187,24 +198,41 @@ async function peerRun(context: Context, name: string, peer: Peer, target: Targe
       };
     } finally {
       if (peer.cleanUp !== undefined) {
-        await runChild('bash', ['-c', peer.cleanUp], { signal: AbortSignal.timeout(60_000), env });
+        // After an abort, too.
+        const options = { signal: new AbortController().signal, env, timeoutMs: MAX_CLEAN_UP_MS };
+        await runScript(peer.cleanUp(target), options, name);
       }
     }
   });
+}
+
+/** @throws PeerFailure when it cannot be started or takes too long; the reason of an abort */
+async function runScript(script: string, options: ChildOptions, name: string): Promise<Ended> {
+  try {
+    return await runChild('bash', ['-c', script], options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    throw new PeerFailure(`${name} ${(error as Error).message}`);
+  }
 }
 
 async function describe(context: Context, name: string, target: Target): Promise<PeerDescription> {
   const peer = PEERS[name]!;
   const { leaves, proves } = peer;
   const absent = missingProgram('bash', ...peer.programs(target));
-  const common = { name, leaves, proves, command: peer.script(target) };
-  if (absent !== undefined) return { ...common, version: null, missing: `${absent} is not installed` };
-  const { signal } = context.options;
-  const version = await runChild('bash', ['-c', peer.version], { signal });
-  const versionText = version.stdout.trim().split('\n', 1)[0]?.slice(0, 100) || null;
-  if (peer.check === undefined) return { ...common, version: versionText, missing: null };
-  const check = await runChild('bash', ['-c', peer.check], { signal });
-  return { ...common, version: versionText, missing: check.code === 0 ? null : check.stdout.trim() };
+  const common = { name, leaves, proves, command: peer.script(target), version: null };
+  if (absent !== undefined) return { ...common, missing: `${absent} is not installed` };
+  const options = { signal: context.options.signal, timeoutMs: MAX_CHECK_MS };
+  try {
+    const { stdout } = await runScript(peer.version, options, peer.version);
+    const version = stdout.trim().split('\n', 1)[0]?.slice(0, 100) || null;
+    if (peer.check === undefined) return { ...common, version, missing: null };
+    const check = await runScript(peer.check, options, name);
+    return { ...common, version, missing: check.code === 0 ? null : check.stdout.trim().slice(0, 200) };
+  } catch (error) {
+    if (!(error instanceof PeerFailure)) throw error;
+    return { ...common, missing: error.message };
+  }
 }
 
 /** Docker Hub's registry has another name than its images. */
@@ -230,7 +258,9 @@ async function speaksHttp({ options: { pull, signal } }: Context, server: string
   if (pull.plainHttp === true) return true;
   if (!LOOPBACK.test(server)) return false;
   try {
-    await fetch(`https://${server}/v2/`, { signal });
+    await fetch(`https://${server}/v2/`, {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(MAX_CHECK_MS)]),
+    });
     return false;
   } catch (error) {
     signal.throwIfAborted();

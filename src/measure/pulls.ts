@@ -1,6 +1,7 @@
 import { cp } from 'node:fs/promises';
+import { removeTree } from '../files/remove-tree.js';
 import { type Called, type Result, runCommand } from './command.js';
-import { type Context, NO_SETTING, type ResolvedImage, removeTree } from './context.js';
+import { type Context, NO_SETTING, type ResolvedImage } from './context.js';
 import type { Finding, Subject } from './recorder.js';
 
 /** How many threads and requests a pull uses. */

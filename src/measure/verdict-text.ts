@@ -11,7 +11,7 @@ export const SHARE_TEXTS: Readonly<Record<keyof Shares, string>> = {
   hash: 'hash',
   write: 'write',
   sync: 'sync',
-  prove: 'prove',
+  prove: 'finish after the last byte',
   other: 'start-up and the rest',
 };
 

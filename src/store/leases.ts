@@ -1,10 +1,11 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, ftruncateSync, readFileSync, readlinkSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { removeFileSync } from '../files/atomic-file.js';
 import { listNames, makeGuarded, withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName } from '../files/open-file.js';
+import { isProcessAlive, pidNamespaceId } from '../files/process-id.js';
 import { isDenied, systemCode, UnfitFile, wrapFsError } from '../files/storage-error.js';
 import type { StorePaths } from './paths.js';
 
@@ -235,34 +236,5 @@ class StaleFiles {
     if (suspect?.mtimeMs === mtimeMs) return performance.now() - suspect.atMs >= CONFIRM_MS;
     this.#suspects.set(path, { mtimeMs, atMs: performance.now() });
     return false;
-  }
-}
-
-let namespaceId: string | undefined;
-
-/**
- * Returns an id of this boot and PID namespace, within which PIDs can be compared; '' if unknown.
- */
-export function pidNamespaceId(): string {
-  if (namespaceId === undefined) {
-    try {
-      const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
-      const namespace = readlinkSync('/proc/self/ns/pid');
-      namespaceId = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
-    } catch {
-      namespaceId = '';
-    }
-  }
-  return namespaceId;
-}
-
-/** Returns whether a process has this PID; true if unknown. */
-export function isProcessAlive(pid: number): boolean {
-  if (pidNamespaceId() === '') return true;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemCode(error) !== 'ESRCH';
   }
 }

@@ -1,6 +1,8 @@
 import { basename } from 'node:path';
 import { writeAtomically } from '../files/atomic-file.js';
 import { requireSpace } from '../files/disk-space.js';
+import { deadScratches } from '../files/scratch.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { CopyRunsResult } from '../pool/messages.js';
@@ -80,6 +82,8 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   counts.removedLayers = await sweepLayers(paths, sweep, images);
   counts.removedBlobs = await sweepBlobs(paths, sweep, images);
   await sweep.files(paths.locks, () => true);
+  const scratches = wrapFsError(`read the store ${paths.root}`, () => deadScratches(paths.root));
+  for (const path of scratches) sweep.tree(path);
   // Unfinished files, whose processes are dead.
   await sweep.files(paths.packs, (name) => name.endsWith('.tmp'));
   const records = keptRecords(paths).filter(({ file }) => !sweep.isSpared(file.path));

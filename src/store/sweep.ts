@@ -4,6 +4,7 @@ import { removeFile } from '../files/atomic-file.js';
 import { BLOCK_BYTES } from '../files/disk-space.js';
 import { listNames } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
+import { removeTree, treeBytes } from '../files/remove-tree.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { listLayerFiles, readRecordFile } from './layer-record.js';
 import type { Lease, LeaseKind } from './leases.js';
@@ -77,6 +78,18 @@ export class Sweep {
     let removed = 0;
     for (const name of names) if (await this.#file(join(directory, name))) removed += 1;
     return removed;
+  }
+
+  /** Deletes a directory with all that is in it. @throws StoreInUse, else PullError as `storageError` */
+  tree(path: string): void {
+    this.requireUnused();
+    wrapFsError(`delete ${path}`, () => {
+      const stat = statName(path);
+      if (stat === undefined || !this.isOldEnough(stat.mtimeMs)) return;
+      const bytes = treeBytes(path);
+      if (!this.isDryRun) removeTree(path);
+      this.freedBytes += bytes;
+    });
   }
 
   async #file(path: string): Promise<boolean> {

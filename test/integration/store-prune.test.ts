@@ -1,9 +1,21 @@
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import promises from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { pidNamespaceId } from '../../src/files/process-id.js';
+import { makeScratch } from '../../src/files/scratch.js';
 import { parseDigest } from '../../src/format/digest.js';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
 import { createCounters } from '../../src/pool/shared-memory.js';
@@ -292,4 +304,20 @@ test('a disk that stays full leaves packs as they are', { skip: skipUnlessMount(
   assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
   assert.ok((await pruneStore({ store })).rewrittenPacks > 1);
   assertProven((await pull(part, { store, policy: 'never' })).result);
+});
+
+test('a prune removes what a killed benchmark left', async (t) => {
+  const store = temporaryDirectory(t);
+  const child = spawnSync('true');
+  const left = join(store, `bench-${child.pid}-${pidNamespaceId()}-aB3dE6`);
+  const running = makeScratch(store);
+  for (const path of [left, running]) {
+    mkdirSync(join(path, 'files'), { recursive: true });
+    writeFileSync(join(path, 'files', 'file'), OWN);
+  }
+  const planned = await pruneStore({ store, dryRun: true });
+  assert.ok(planned.freedBytes >= OWN.length && existsSync(left));
+  assert.equal((await pruneStore({ store, olderThanMs: 60_000 })).freedBytes, 0);
+  assert.equal((await pruneStore({ store })).freedBytes, planned.freedBytes);
+  assert.deepEqual([existsSync(left), existsSync(running)], [false, true]);
 });

@@ -6,7 +6,7 @@ import { posix } from 'node:path';
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ['api', 'files', 'sandbox', 'measure'],
-  measure: ['index', 'format'],
+  measure: ['index', 'files', 'format'],
   index: ['api'],
   api: ['pull', 'copy', 'export', 'pool', 'store', 'format'],
   copy: ['pull', 'export', 'pool', 'plan', 'registry', 'store', 'files', 'format'],

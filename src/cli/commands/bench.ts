@@ -1,15 +1,14 @@
-import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { once } from 'node:events';
+import { realpathSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { PullError } from '../../api/errors.js';
-import { readRegularFile } from '../../files/read-input.js';
-import { wrapFsError } from '../../files/storage-error.js';
-import { compareReports, parseReport, slowerThan } from '../../measure/compare.js';
+import { compareReports, slowerThan } from '../../measure/compare.js';
 import type { MeasureOptions, Step } from '../../measure/context.js';
 import { type FetchPlan, type Hooks, measureImage } from '../../measure/measure-image.js';
 import { PEER_NAMES } from '../../measure/peers.js';
 import type { Report } from '../../measure/report.js';
 import { reportPage } from '../../measure/report-page.js';
+import { openScratch, readReport, replaceFile, requireWritable } from '../bench-files.js';
 import { comparisonText, reportText } from '../bench-text.js';
 import { UsageError } from '../failure.js';
 import { formatBytes, formatSeconds, jsonLine, printable } from '../format-text.js';
@@ -23,8 +22,6 @@ const SLOWER_EXIT_CODE = 9;
 /** More is fetched only if the user agrees: a metered link would be expensive. */
 const MAX_UNASKED_BYTES = 5e9;
 const DEFAULT_RUNS = 5;
-/** A report with a timeline for each of some thousand runs. */
-const MAX_REPORT_BYTES = 256 * 2 ** 20;
 
 /**
  * `zpull bench IMAGE`: measures network, machine and pulls, and prints a table and a verdict. What
@@ -35,7 +32,7 @@ export async function runBench([image = '']: readonly string[], given: OptionVal
   const before = given.compare === undefined ? undefined : readReport(given.compare);
   const options = await readPassword(given);
   const display = await createDisplay(options);
-  const scratch = makeScratch(storeOf(options, process.env));
+  const scratch = openScratch(storeOf(options, process.env));
   let report: Report | undefined;
   const hooks = (signal: AbortSignal): Hooks => ({
     confirm: (plan) => confirm(plan, options, signal),
@@ -60,10 +57,16 @@ export async function runBench([image = '']: readonly string[], given: OptionVal
   return exitCodeOf(report!, before, options);
 }
 
-/** @throws UsageError for values that yargs cannot check */
-function checkOptions({ stage, from, against = [], html }: OptionValues): void {
+/**
+ * @throws UsageError for values that yargs cannot check; PullError where `--json` or `--html` cannot be
+ *   written
+ */
+function checkOptions(options: OptionValues): void {
+  const { stage, from, against = [], html, 'json-file': json } = options;
   if (html === '-')
     throw new UsageError('--html needs the name of a file', 'give one, like --html bench.html');
+  if (html !== undefined && html === json)
+    throw new UsageError('--json and --html name the same file', 'give each a file of its own');
   if (stage === 'update' && from === undefined) {
     throw new UsageError('--stage update needs an image to start from', 'add --from OLDER_IMAGE');
   }
@@ -71,17 +74,11 @@ function checkOptions({ stage, from, against = [], html }: OptionValues): void {
   if (unknown !== undefined) {
     throw new UsageError(`--against does not know "${unknown}"`, `it knows ${PEER_NAMES.join(', ')}`);
   }
+  for (const file of reportFiles(options)) requireWritable(file);
 }
 
-function readReport(path: string): Report {
-  const input = readRegularFile(path, MAX_REPORT_BYTES);
-  const hint = 'give --compare a file that zpull bench --json has written';
-  if (!('bytes' in input)) throw new UsageError(`${path} ${input.problem}`, hint);
-  try {
-    return parseReport(input.bytes.toString());
-  } catch (error) {
-    throw new UsageError(`${path} ${(error as Error).message}`, hint);
-  }
+function reportFiles({ 'json-file': json, html }: OptionValues): string[] {
+  return [json, html].filter((file) => file !== undefined && file !== '-') as string[];
 }
 
 /** Options of pulls that say how the registry is reached, which every pull gets. */
@@ -149,40 +146,6 @@ function optionWords(specs: readonly OptionSpec[], given: OptionValues): string[
   });
 }
 
-interface Scratch {
-  readonly path: string;
-  /** Deletes it, and the directories around it that were made for it and have nothing else. */
-  remove(): void;
-}
-
-/** A directory for all stores of the measurement, on the disk of the user's store. */
-function makeScratch(store: string): Scratch {
-  const { path, first } = wrapFsError(`create a directory in ${store}`, () => {
-    const made = mkdirSync(store, { recursive: true, mode: 0o700 });
-    return { path: mkdtempSync(join(store, 'bench-')), first: made };
-  });
-  return {
-    path,
-    remove() {
-      try {
-        rmSync(path, { recursive: true, force: true, maxRetries: 2 });
-      } catch (error) {
-        process.stderr.write(`warning: could not delete ${printable(path)}: ${(error as Error).message}\n`);
-      }
-      if (first !== undefined) removeEmpty(store, first);
-    },
-  };
-}
-
-/** Deletes `path` and the directories around it down from `first`, as far as they are empty. */
-function removeEmpty(path: string, first: string): void {
-  try {
-    for (let each = path; each.length >= first.length; each = dirname(each)) rmdirSync(each);
-  } catch {
-    // It has something else in it.
-  }
-}
-
 /** Says what will be fetched. @throws UsageError when that is much and the user does not agree */
 async function confirm(
   { image, blobBytes, fetchBytes }: FetchPlan,
@@ -203,8 +166,11 @@ async function agrees(signal: AbortSignal): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
   // In raw mode Ctrl-C would be a character.
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  // Ctrl-D ends the input without an answer.
+  const ended = once(lines, 'close').then(() => '');
   try {
-    return /^y(es)?$/i.test((await lines.question('fetch that much? [y/N] ', { signal })).trim());
+    const answer = await Promise.race([lines.question('fetch that much? [y/N] ', { signal }), ended]);
+    return /^y(es)?$/i.test(answer.trim());
   } finally {
     lines.close();
   }
@@ -214,21 +180,6 @@ async function agrees(signal: AbortSignal): Promise<boolean> {
 function saveReport(report: Report, { 'json-file': json, html }: OptionValues): void {
   if (json !== undefined && json !== '-') replaceFile(json, `${JSON.stringify(report, null, 2)}\n`);
   if (html !== undefined) replaceFile(html, reportPage(report));
-}
-
-/** Writes a file so that it is never there in part. */
-function replaceFile(file: string, text: string): void {
-  const path = resolve(file);
-  wrapFsError(`write ${path}`, () => {
-    const temporary = `${path}.${process.pid}.tmp`;
-    try {
-      writeFileSync(temporary, text);
-      renameSync(temporary, path);
-    } catch (error) {
-      rmSync(temporary, { force: true });
-      throw error;
-    }
-  });
 }
 
 function printReport(report: Report, { 'json-file': file }: OptionValues): void {

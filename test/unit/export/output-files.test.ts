@@ -18,7 +18,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/output-files.js';
 import { OpenDirectory } from '../../../src/files/open-directory.js';
-import { pidNamespaceId } from '../../../src/store/leases.js';
+import { pidNamespaceId } from '../../../src/files/process-id.js';
 import { failureOf } from '../../support/pull.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

@@ -40,3 +40,9 @@ test('of endless output the end is kept, and of an endless line the beginning', 
   assert.match(stderr, /^x+\nlast\n$/);
   assert.deepEqual(lengths, [2 ** 16, 4]);
 });
+
+test('a program that takes too long is killed', async () => {
+  const { signal } = new AbortController();
+  const ended = runChild('bash', ['-c', 'sleep 60 & sleep 60'], { signal, timeoutMs: 50 });
+  await assert.rejects(ended, /^Error: did not end within 0\.1 s$/);
+});

@@ -54,12 +54,31 @@ test('reports of other images, machines and settings are doubtful', () => {
   ]);
 });
 
+const FINE = measurement('unchanged', [1]);
+
+function withMeasurements(measurements: readonly unknown[]): string {
+  return JSON.stringify({ ...report([]), measurements });
+}
+
+test('a comparison needs nothing of a report but what is checked when it is read', () => {
+  const bare = { id: 'unchanged', bytes: 0, runs: [{ wallSeconds: 0, bytes: 0 }] };
+  const text = JSON.stringify({ schema: 1, image: {}, machine: {}, settings: {}, measurements: [bare] });
+  const { rows } = compareReports(parseReport(text), report([FINE]));
+  assert.deepEqual([rows[0]!.before, rows[0]!.now, rows[0]!.verdict], [0, 1, 'too few runs']);
+});
+
 test('a file that is no report is refused', () => {
   for (const [text, problem] of [
     ['{', /is no JSON/],
     ['null', /is no report/],
     ['{"rows":[]}', /is no report/],
     ['{"schema":2,"measurements":[]}', /of schema 2, not 1/],
+    ['{"schema":1,"measurements":[]}', /lacks image, machine or settings/],
+    [withMeasurements([null]), /has no figures in measurement 1/],
+    [withMeasurements([FINE, { ...FINE, runs: [] }]), /has no figures in measurement 2/],
+    [withMeasurements([{ ...FINE, bytes: -1 }]), /has no figures/],
+    [withMeasurements([{ ...FINE, runs: [{ wallSeconds: '1', bytes: 1 }] }]), /has no figures/],
+    [withMeasurements([{ ...FINE, runs: Array(1001).fill(FINE.runs[0]) }]), /has no figures/],
   ] as const) {
     assert.throws(() => parseReport(text), problem);
   }
