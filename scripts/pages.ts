@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, usageOf } from '../src/cli/commands.js';
 import { COMMON_OPTIONS, type OptionSpec, PULL_OPTIONS } from '../src/cli/options.js';
+import { describeCode, ERROR_CODES } from '../src/format/error.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -17,6 +18,7 @@ const PARTS: Readonly<Record<string, Readonly<Record<string, () => string>>>> = 
     'options of a pull': () => optionTable(PULL_OPTIONS),
     'each command': () => COMMANDS.map(commandSection).join('\n\n'),
   },
+  'docs/errors.md': { codes: errorTable },
 };
 
 /** A page as it stands in the repository, and as it is with its parts generated anew. */
@@ -45,6 +47,19 @@ function replacePart(page: string, name: string, text: string): string {
   const end = page.indexOf('<!-- /generated -->', start);
   if (start < 0 || end < 0) throw new Error(`no part "${name}" in the page`);
   return `${page.slice(0, start)}${opening}\n${text}\n\n${page.slice(end)}`;
+}
+
+function errorTable(): string {
+  const rows = ERROR_CODES.map((errorCode) => {
+    const { exit, means, hint } = describeCode(errorCode);
+    return [code(errorCode), String(exit), withCode(means), withCode(hint)];
+  });
+  return table(['code', 'exit', 'it means', 'what to do'], rows);
+}
+
+/** Text with options as code. */
+function withCode(text: string): string {
+  return cell(text).replace(/--[a-z-]+/g, '`$&`');
 }
 
 function commandTable(): string {

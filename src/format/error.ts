@@ -1,87 +1,127 @@
 /**
- * All error codes: the exit code of each (see the table in the README), and the hint for errors
- * without one of their own. The list is closed; docs/errors.md repeats it and a test compares the
- * two.
+ * All error codes: the exit code of each (see the table in the README), what it means, and the hint
+ * for errors without one of their own. The list is closed; docs/errors.md is made of it.
  */
 const ERRORS = {
   internal: {
     exit: 1,
+    means: 'an error that no other code covers, most likely a bug in zpull',
     hint: 'this is a mistake in zpull: run it again with --debug and report what it shows',
   },
   'option-malformed': {
     exit: 2,
+    means:
+      'an option, an argument or a file on the command line, a credentials file or a configuration file is not valid; nothing was done',
     hint: 'correct the value that is named; zpull COMMAND --help lists what each option takes',
   },
   'reference-malformed': {
     exit: 2,
+    means: 'the name of the image is not valid',
     hint: 'write it as host/repository:tag, host/repository@sha256:… or a short name like alpine',
   },
   'image-not-found': {
     exit: 3,
+    means:
+      'the registry does not have the repository or the tag, or the store does not have the image and --policy never forbids a request',
     hint: 'check the repository and the tag for typing errors; some registries answer this for private images too',
   },
   'platform-not-found': {
     exit: 3,
+    means: 'the image exists, but not for this platform',
     hint: 'choose another platform with --platform; zpull inspect IMAGE lists them',
   },
   'path-not-found': {
     exit: 3,
+    means: 'the image has nothing at the path of --path',
     hint: 'check the path; zpull export IMAGE tar:FILE writes all that the image has',
   },
   'blob-not-found': {
     exit: 3,
+    means: 'the manifest names a layer or a config that the registry does not have',
     hint: 'the image is incomplete in the registry: push it again, or pull another version',
   },
   unauthorized: {
     exit: 4,
+    means:
+      'the registry requires credentials, or does not accept those it got, or a credential helper failed',
     hint: 'log in with docker login or podman login, or check the rights of the account',
   },
-  'registry-blocked': { exit: 4, hint: 'choose another registry, or change the file that forbids this one' },
+  'registry-blocked': {
+    exit: 4,
+    means: 'registries.conf blocks this registry',
+    hint: 'choose another registry, or change the file that forbids this one',
+  },
   'policy-rejected': {
     exit: 4,
+    means: 'policy.json rejects the image',
     hint: 'choose an image that the policy accepts, or change the file that is named',
   },
   'network-hopeless': {
     exit: 5,
+    means: 'the network failed too often for what it delivered, or a server asks to wait too long',
     hint: 'check the name, the network and the registry, then run the same command again: it continues where this one ended',
   },
   'redirect-refused': {
     exit: 5,
+    means: 'too many redirects, or one from https to http',
     hint: 'the registry or a proxy in front of it is misconfigured: tell its operator, or pull from another registry',
   },
   'answer-unexpected': {
     exit: 5,
+    means:
+      'a response that is not one of a registry: not HTTP, a web page, a wrong length, an unexpected status',
     hint: 'check the address and the proxies on the way to it; --debug shows every request',
   },
   'digest-mismatch': {
     exit: 6,
+    means: 'a download is complete, but does not match its digest',
     hint: 'pull again; if the error stays, the registry or a proxy in front of it changes bytes: pull from another registry',
   },
   'metadata-malformed': {
     exit: 6,
+    means: "a manifest, a config or a layer's metadata violates its format, or is hostile",
     hint: 'the image breaks the rules of its format: report it to the publisher, or pull another version',
   },
   'store-full': {
     exit: 7,
+    means: 'no space left for the store, or for the destination of an export',
     hint: 'free some space, or choose another place with --store; what was received is kept',
   },
   'store-denied': {
     exit: 7,
+    means:
+      'no permission to read or write the store, or the destination of an export; or every user may write to the store',
     hint: 'check the owner and the permissions of the directory, or choose another one with --store',
   },
   'store-broken': {
     exit: 7,
+    means: 'files of the store, or of an export in progress, are corrupt',
     hint: 'pull again, or choose another store with --store; zpull store verify lists what is damaged',
   },
   unsupported: {
     exit: 8,
+    means:
+      'something that zpull does not support, such as old manifests, digests other than sha256, encrypted layers',
     hint: 'pull another version of the image, or use a tool that supports this one, such as skopeo',
   },
-  interrupted: { exit: 130, hint: 'run the same command again: it continues where this one stopped' },
-  terminated: { exit: 143, hint: 'run the same command again: it continues where this one stopped' },
+  interrupted: {
+    exit: 130,
+    means: 'stopped by SIGINT (Ctrl-C)',
+    hint: 'run the same command again: it continues where this one stopped',
+  },
+  terminated: {
+    exit: 143,
+    means: 'stopped by SIGTERM',
+    hint: 'run the same command again: it continues where this one stopped',
+  },
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** What the documentation says about a code. */
+export function describeCode(code: ErrorCode): (typeof ERRORS)[ErrorCode] {
+  return ERRORS[code];
+}
 
 export const ERROR_CODES = Object.keys(ERRORS) as readonly ErrorCode[];
 

@@ -191,7 +191,7 @@ function checkRepository(text: string, repository: string): void {
     if (COMPONENT.test(component)) continue;
     if (component === '') throw malformed(text, 'a part of its repository is empty');
     if (COMPONENT.test(component.toLowerCase())) {
-      const hint = `Repositories are lower-case: try ${repository.toLowerCase()}.`;
+      const hint = `Repositories are lower-case: try ${repository.toLowerCase().replace(/^library\//, '')}.`;
       throw malformed(text, `its repository has upper-case letters`, hint);
     }
     throw malformed(

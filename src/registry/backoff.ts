@@ -1,7 +1,7 @@
 import type { Failure } from '../format/error.js';
 import { parseRetryAfter } from './headers.js';
 import type { FailedHost } from './network-error.js';
-import { rateLimited } from './refusal.js';
+import { formatTime, formatWait, rateLimited } from './refusal.js';
 
 /** The longest single wait that is obeyed: above it an error serves the user better. */
 export const MAX_WAIT_MS = 120_000;
@@ -66,8 +66,10 @@ export function bookWait(budget: WaitBudget, wait: Wait, nowMs: number): void {
     const newUntilMs = Math.max(untilMs, nowMs + waitMs);
     const newTotalMs = totalMs + newUntilMs - Math.max(nowMs, untilMs);
     if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) {
-      const times = `${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`;
-      throw rateLimited(wait, `${host} asks to wait too long: ${times}`);
+      const until = formatTime(nowMs + waitMs);
+      const what = totalMs < 1000 ? `, until ${until}` : ` after ${formatWait(totalMs)} of waiting`;
+      const sentence = `${host} asks to wait too long: ${formatWait(waitMs)}${what}`;
+      throw rateLimited(wait, sentence, `after ${until}`);
     }
     const after = (BigInt(newUntilMs) << TOTAL_BITS) | BigInt(newTotalMs);
     if (Atomics.compareExchange(budget, 0, booked, after) === booked) return;

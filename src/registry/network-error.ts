@@ -64,6 +64,10 @@ const HOST = '{host}';
 /** A message about a host; a retry may help unless `final`. */
 type Template = Omit<NetworkFault, 'final'> & { readonly final?: true };
 
+const OR_PROXY = 'where the internet is reached through a proxy, set HTTPS_PROXY';
+
+const NETWORK_HINT = `check this machine’s network connection; ${OR_PROXY}`;
+
 const BROKE_OFF: Template = { message: `${HOST} broke off the connection`, sign: 'alive' };
 
 const OLD_TLS: Template = {
@@ -85,19 +89,26 @@ const LONG_HEADERS: Template = {
 };
 
 const TEMPLATES: Readonly<Record<string, Template>> = {
-  ENOTFOUND: { message: `cannot find host ${HOST}`, hint: 'check the name for typing errors' },
+  ENOTFOUND: {
+    message: `cannot find host ${HOST}`,
+    hint: `check the name for typing errors; ${OR_PROXY}`,
+  },
   EAI_AGAIN: {
     message: `cannot look up host ${HOST}: the name server does not answer`,
-    hint: 'check this machine’s network connection',
+    hint: NETWORK_HINT,
   },
   ECONNREFUSED: {
     message: `${HOST} refuses the connection`,
     hint: 'check that a registry runs there and that the port is right',
   },
-  EHOSTUNREACH: { message: `no route to host ${HOST}` },
-  ENETUNREACH: { message: `the network of ${HOST} is unreachable` },
+  EHOSTUNREACH: { message: `no route to host ${HOST}`, hint: NETWORK_HINT },
+  ENETUNREACH: { message: `the network of ${HOST} is unreachable`, hint: NETWORK_HINT },
   ETIMEDOUT: { message: `${HOST} did not answer in time`, sign: 'silent' },
-  [TIMEOUT_CODES.connect]: { message: `cannot connect to ${HOST} in time`, sign: 'silent' },
+  [TIMEOUT_CODES.connect]: {
+    message: `cannot connect to ${HOST} in time`,
+    hint: `check the name and this machine’s network; ${OR_PROXY}; on a slow network wait longer with --connect-timeout SECONDS`,
+    sign: 'silent',
+  },
   [TIMEOUT_CODES.answer]: {
     message: `${HOST} did not begin to answer in time`,
     hint: 'a registry that fetches the image from elsewhere first may take minutes: wait longer with --answer-timeout SECONDS',

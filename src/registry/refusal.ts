@@ -1,6 +1,7 @@
 import { PullError } from '../format/error.js';
 import { isObject } from '../format/strict-json.js';
 import type { Wait } from './backoff.js';
+import { type ResponseHeaders, single } from './headers.js';
 import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 
 /** The subject of a failed request, for its message. */
@@ -81,7 +82,7 @@ export function isServerFailure(status: number): boolean {
 /** The error for a response that no registry should send. */
 export function unexpectedAnswer(message: string): PullError {
   return new PullError('answer-unexpected', message, {
-    hint: 'a proxy or a login page may have answered in place of the registry: --debug logs each request',
+    hint: 'a proxy or a login page may have answered in place of the registry: log in to the network in a browser, or check HTTPS_PROXY; --debug logs each request',
   });
 }
 
@@ -114,8 +115,8 @@ export function loginHint(host: string, { from, sources }: Tried): string {
     return `check that this account may read the repository, or log in with another: ${login}`;
   const name = 'check the name, as a repository that does not exist is often answered in this way';
   const looked =
-    sources.length === 0 ? '' : `searched for credentials for ${host} in ${sources.join(', ')}: `;
-  return `${looked}log in with ${login}, or ${name}`;
+    sources.length === 0 ? '' : `; searched for credentials for ${host} in ${sources.join(', ')}`;
+  return `log in with ${login}, or ${name}${looked}`;
 }
 
 /** For workers and storage, which do not know the credentials that were tried. */
@@ -130,7 +131,13 @@ const DENIED = ['UNAUTHORIZED', 'DENIED'];
  * error code that says so; `image-not-found` or `blob-not-found` for 404, `network-hopeless` for
  * 429, `answer-unexpected` for every other status.
  */
-export function refusal(status: number, requested: Requested, body: Buffer, tried?: Tried): PullError {
+export function refusal(
+  status: number,
+  requested: Requested,
+  body: Buffer,
+  tried?: Tried,
+  headers: ResponseHeaders = {},
+): PullError {
   const { host, repository, name, kind } = requested;
   const reason = serverSays(body);
   const denied =
@@ -144,16 +151,20 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${reason}`, { hint });
   }
-  if (status === 429) return tooManyRequests(host, host, body);
+  if (status === 429) return tooManyRequests(host, host, body, false, headers);
   if (status === 407) {
     return new PullError('unauthorized', `the proxy before ${host} requires credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
     });
   }
   if (status === 404 && kind === 'manifest') {
-    const joint = name.includes(':') ? '@' : ':';
+    const isDigest = name.includes(':');
+    const joint = isDigest ? '@' : ':';
+    const list = `zpull tags ${host}/${repository} lists the tags that there are`;
     return new PullError('image-not-found', `${host} has no image ${repository}${joint}${name}${reason}`, {
-      hint: 'check the repository and the tag for typing errors',
+      hint: isDigest
+        ? `check the repository and the digest; an image may be deleted once its tag has moved: ${list}`
+        : `check the repository and the tag for typing errors: ${list}`,
     });
   }
   if (status === 404 && kind === 'tags') {
@@ -197,18 +208,59 @@ export function tooManyRequests(
   host: string,
   body: Buffer,
   isCrossOrigin = false,
+  headers: ResponseHeaders = {},
 ): PullError {
   const limited = { host, reason: firstErrorMessage(body), isCrossOrigin };
-  return rateLimited(limited, `${server} refuses further requests for now (429)`);
+  const sentence = `${server} refuses further requests for now (429${statedLimit(headers)})`;
+  return rateLimited(limited, sentence, statedReset(headers, Date.now()));
 }
 
-/** The error for a server that limits the rate of requests. */
+/** The limit that Docker Hub states: `100;w=21600` is 100 pulls in six hours. */
+function statedLimit(headers: ResponseHeaders): string {
+  const [, count, seconds] = /^(\d{1,9});w=(\d{1,9})$/.exec(single(headers['ratelimit-limit']) ?? '') ?? [];
+  return count === undefined ? '' : `: its limit is ${count} in ${formatWait(Number(seconds) * 1000)}`;
+}
+
+/** More seconds than in ten years are a time since 1970. */
+const MAX_RESET_SECONDS = 315_360_000;
+
+/** When requests are accepted again, as GitHub, Docker Hub and the IETF's draft state it. */
+function statedReset(headers: ResponseHeaders, nowMs: number): string | undefined {
+  const text = single(headers['x-ratelimit-reset'] ?? headers['ratelimit-reset']) ?? '';
+  if (!/^\d{1,10}$/.test(text)) return undefined;
+  const seconds = Number(text);
+  const resetMs = seconds > MAX_RESET_SECONDS ? seconds * 1000 : nowMs + seconds * 1000;
+  return resetMs > nowMs ? `after ${formatTime(resetMs)}` : undefined;
+}
+
+/** A time to wait as a person says it: `95 s`, `59 min`, `6 h`. */
+export function formatWait(waitMs: number): string {
+  const seconds = Math.ceil(waitMs / 1000);
+  if (seconds < 120) return `${seconds} s`;
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** Unix time as `2026-01-31 12:05 UTC`. */
+export function formatTime(timeMs: number): string {
+  const iso = new Date(Math.min(timeMs, MAX_TIME_MS)).toISOString();
+  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/** The year 9999, beyond which ISO 8601 has another form. */
+const MAX_TIME_MS = 253_402_300_799_000;
+
+/**
+ * The error for a server that limits the rate of requests; `when` says from when on it accepts them
+ * again.
+ */
 export function rateLimited(
   { host, reason, isCrossOrigin }: Omit<Wait, 'waitMs'>,
   sentence: string,
+  when = 'later',
 ): PullError {
-  const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
-  const storage = 'wait, and try again later; it is a storage, which never sees credentials';
+  const login = `try again ${when}, or log in with "docker login" or "podman login" if that raises the limit`;
+  const storage = `wait, and try again ${when}; it is a storage, which never sees credentials`;
   return new PullError(
     'network-hopeless',
     `${sentence}${reason === undefined ? '' : `; it says ${reason}`}`,

@@ -193,10 +193,10 @@ function requireSuccess(
   requested: Requested,
 ): ServedResponse {
   const { response, host, isCrossOrigin } = served;
-  const { status, body } = response;
+  const { status, body, headers } = response;
   if (isSuccess(status)) return served;
   if (isCrossOrigin) throw storageRefusal(status, requested, body, host);
-  throw refusal(status, requested, body, authorizer.tried());
+  throw refusal(status, requested, body, authorizer.tried(), headers);
 }
 
 /**
@@ -259,7 +259,7 @@ async function requestVerified(
     if (tries < MAX_DIGEST_TRIES) continue;
     const what = tooLong ? 'more bytes than it should have' : `bytes whose digest is ${computed}`;
     throw new PullError('digest-mismatch', `${registry} answers for ${kind} ${name} with ${what}`, {
-      hint: 'what the registry or a proxy before it holds is damaged',
+      hint: 'pull again later, or from another registry: what this one or a proxy before it holds is damaged',
     });
   }
 }

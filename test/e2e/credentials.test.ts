@@ -61,7 +61,7 @@ test('who is refused is told where to log in, and a wrong file by its name', asy
   assert.equal(refused.exitCode, 4);
   assert.match(
     refused.stderr,
-    new RegExp(`${home}/\\.docker/config\\.json: log in with "docker login ${registry.host}"`),
+    new RegExp(`log in with "docker login ${registry.host}".*${home}/\\.docker/config\\.json`),
   );
   const absent = await zpull(home, ['--authfile', join(home, 'none.json'), image]);
   assert.equal(absent.exitCode, 2);

@@ -123,7 +123,7 @@ test('a mirror and its registry are both tried before a blob is given up', {
     t.test('when both ask for too long a wait, the pull fails at once', async (t) => {
       const { error, misses } = await copyBlobs(t, image, hopeless.host);
       assert.equal(error?.code, 'network-hopeless');
-      assert.match(error.message, /wait too long: \d+ s after 0 s/);
+      assert.match(error.message, /wait too long: \d+ (s|min|h), until /);
       assert.deepEqual([misses, hopeless.statuses()], [[], ['503', '503']]);
     }),
   ]);

@@ -29,7 +29,7 @@ test('an image behind a token server is pulled with credentials, and each renewa
   const store = join(directory, 'store');
   const anonymous = await failureOf(pull(image, { store, authfile: '/dev/null' }));
   assert.equal(anonymous.exitCode, 4);
-  assert.match(anonymous.hint ?? '', / in \/dev\/null: log in with "docker login 127/);
+  assert.match(anonymous.hint ?? '', /^log in with "docker login 127.* in \/dev\/null$/);
   const before = registry.requests.length;
   const authfile = writeLogin(join(directory, 'auth.json'), registry.host, USER);
   assertProven((await pull(image, { store, authfile, workers: 2 })).result);

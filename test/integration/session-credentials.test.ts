@@ -65,7 +65,7 @@ test('credentials that Basic refuses are reported after one try, with their sour
 test('without credentials the hint names the sources that were searched', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session, authfile } = sessionWithLogin(t, registry.host, { auths: {} });
-  const hint = new RegExp(` in ${authfile}: log in with "docker login ${registry.host}"`);
+  const hint = new RegExp(`^log in with "docker login ${registry.host}".* in ${authfile}$`);
   await assert.rejects(session.getManifest('v1'), failsWith(/requires a login/, hint));
 });
 

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { failureOf, reportFailure, UsageError } from '../../../src/cli/failure.js';
 import { ERROR_CODES, PullError } from '../../../src/index.js';
@@ -38,19 +37,6 @@ test('a sentence that does not name its layer is followed by it', async (t) => {
     new RegExp(`^zpull: a frame is too large \\(layer ${LAYER}\\)\n`),
   );
   assert.match(await of(`layer ${LAYER} is encrypted`), /is encrypted\nhint: /);
-});
-
-const page = readFileSync(new URL('../../../../docs/errors.md', import.meta.url), 'utf8');
-
-test('docs/errors.md lists every error code with its exit code and its hint, and no other', () => {
-  const rows = [...page.matchAll(/^\| `([a-z-]+)` \| (\d+) \|.*\| (.+) \|$/gm)].map(
-    ([, code, exit, hint]) => `${code} ${exit}: ${hint!.replaceAll('`', '')}`,
-  );
-  const expected = ERROR_CODES.map((code) => {
-    const { exitCode, hint } = new PullError(code, '');
-    return `${code} ${exitCode}: ${hint}`;
-  });
-  assert.deepEqual(rows.toSorted(), expected.toSorted());
 });
 
 test('wrong usage found before the engine is loaded has the code and exit code of the engine', () => {

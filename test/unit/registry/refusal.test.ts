@@ -91,8 +91,37 @@ test('a refusal names the sources of credentials that were searched or used', ()
     refusal(401, wanted, Buffer.alloc(0), { from, sources: ['/a', '/b'] });
   assert.match(
     hintFor(undefined).hint ?? '',
-    / in \/a, \/b: log in with "docker login h" or "podman login h"/,
+    /^log in with "docker login h" or "podman login h".* searched .* in \/a, \/b$/,
   );
   assert.match(hintFor('/a').message, /^h denies access to r with the credentials of \/a$/);
   assert.match(hintFor('/a').hint ?? '', /log in with another: "docker login h"/);
+});
+
+test('a pull limit is told with what the registry states of it, and when it is over', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  const told = (headers: Record<string, string>) => {
+    const { message, hint } = refusal(429, wanted, Buffer.alloc(0), undefined, headers);
+    return `${message} | ${hint}`;
+  };
+  assert.match(
+    told({ 'ratelimit-limit': '100;w=21600' }),
+    /\(429: its limit is 100 in 6 h\) \|.*try again later/,
+  );
+  assert.match(
+    told({ 'x-ratelimit-reset': '4102444800' }),
+    /\(429\) \|.*try again after 2100-01-01 00:00 UTC/,
+  );
+  assert.match(told({ 'ratelimit-reset': '90' }), /try again after 20\d\d-\d\d-\d\d \d\d:\d\d UTC/);
+  for (const reset of ['', 'soon', '-1', '0', '1', '9'.repeat(20)]) {
+    assert.match(
+      told({ 'ratelimit-reset': reset }),
+      reset === '1' ? /try again after 20/ : /try again later/,
+    );
+  }
+});
+
+test('who asks for a tag that is not there is told how to list those that are', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  assert.match(refusal(404, wanted, Buffer.alloc(0)).hint, /zpull tags h\/r lists/);
+  assert.match(refusal(404, { ...wanted, name: 'sha256:ab' }, Buffer.alloc(0)).hint, /tag has moved/);
 });
