@@ -1,4 +1,4 @@
-import { type PullOptions, pullImage } from '../src/index.js';
+import { type PullOptions, pullImage } from '../src/api/pull.js';
 
 /** What the process is told, as JSON in its first argument: a pull that ends when its plan is made. */
 export interface PlanChildOptions {

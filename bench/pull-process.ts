@@ -1,4 +1,4 @@
-import type { PullResult } from '../src/index.js';
+import type { PullResult } from '../src/api/pull.js';
 import { benchFile, startNode } from './process.js';
 import type { PullChildOptions } from './pull-child.js';
 import { runZpull, type ZpullRun } from './zpull-process.js';

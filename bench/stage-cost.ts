@@ -1,4 +1,4 @@
-import { StageRecorder } from '../src/index.js';
+import { StageRecorder } from '../src/api/stages.js';
 
 /**
  * Prints what the stages of a pull cost: nanoseconds of each call of the clock, as often as a MiB of tar takes them.

@@ -1,8 +1,20 @@
 /** zpull's public API. */
-export * from './api/copy.js';
-export * from './api/errors.js';
-export * from './api/export.js';
-export * from './api/measure.js';
-export * from './api/pull.js';
-export * from './api/stages.js';
+export * from './api/client.js';
+export type { CopyOptions, CopyResult } from './api/copy.js';
+export { ERROR_CODES, type ErrorCode, PullError } from './api/errors.js';
+export type { ExportEvent } from './api/export.js';
+export type {
+  EventOrigin,
+  ImageInspection,
+  LayerFormat,
+  LayerInspection,
+  LayerResult,
+  Policy,
+  PullEvent,
+  PullOptions,
+  PullResult,
+  TagListing,
+  TagOptions,
+} from './api/pull.js';
+export type { StageFigures, Stages } from './api/stages.js';
 export * from './api/store.js';

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { exportLayers } from '../../src/index.js';
+import { exportLayers } from '../../src/api/export.js';
 import { type Bench, eachRun, newPath, recordWanted, wants, withStore } from '../context.js';
 import { writeFilledStore } from '../filled-store.js';
 import type { PlanChildOptions } from '../plan-child.js';

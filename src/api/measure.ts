@@ -9,5 +9,4 @@ export {
   type MachineOptions,
   measureMachine,
   type PartMeasurement,
-  type PartMeasurements,
 } from '../pull/measure-machine.js';

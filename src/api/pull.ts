@@ -1,7 +1,7 @@
 export type { LayerFormat } from '../format/layer-format.js';
 export type { LayerProgress, LayerState } from '../pull/layer-progress.js';
 export { inspectImage, pullImage, pullPath } from '../pull/pull.js';
-export type { PullEvent } from '../pull/pull-events.js';
+export type { EventOrigin, PullEvent } from '../pull/pull-events.js';
 export type { Policy, PullOptions, RunOptions } from '../pull/pull-options.js';
 export type {
   ImageInspection,

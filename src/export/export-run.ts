@@ -81,11 +81,15 @@ export interface FilesRun extends ExportRun {
  * @throws PullError `store-broken` when a layer is missing from the store; what `work` throws; the
  *   reason of the abort
  */
-export function withExport<T>(options: ExportOptions, work: (run: ExportRun) => Promise<T>): Promise<T> {
+export function withExport<T>(
+  options: ExportOptions,
+  work: (run: ExportRun) => Promise<T>,
+  threads = exportThreads(),
+): Promise<T> {
   const paths = openStore(options.store);
   return withLease(paths, 'export', () => {
     const layers = readStoredLayers(paths, options.diffIds);
-    return withThreads({ paths, layers, options }, work);
+    return withThreads({ paths, layers, options, threads }, work);
   });
 }
 
@@ -131,17 +135,18 @@ async function withThreads<T>(
     readonly layers: readonly StoredLayer[];
     readonly files?: readonly TaggedLayer[];
     readonly options: ExportOptions;
+    readonly threads?: number;
     readonly followed?: FollowedLayers | undefined;
   },
   work: (run: ExportRun) => Promise<T>,
 ): Promise<T> {
-  const { paths, layers, files, followed } = given;
+  const { paths, layers, files, followed, threads = exportThreads() } = given;
   const { signal, stages = new StageRecorder() } = given.options;
   throwIfAborted(signal, INTERRUPTED);
-  stages.set({ workers: exportThreads(), connections: 0, limitRate: undefined, patienceMs: 0 });
+  stages.set({ workers: threads, connections: 0, limitRate: undefined, patienceMs: 0 });
   const counters = createCounters();
   const setup = { storeRoot: paths.root, counters, ...(files && { layers: files }) };
-  const pool = followed?.pool ?? (await startExportPool(exportThreads(), setup, stages));
+  const pool = followed?.pool ?? (await startExportPool(threads, setup, stages));
   const abort = () => void pool.destroy();
   const removeAbort = onAbort(signal, abort);
   let thrown: Error | undefined;

@@ -43,3 +43,28 @@ export function onAbort(signal: AbortSignal | undefined, action: () => void): ()
   }
   return () => void all.delete(own);
 }
+
+/** A signal of its own for work that several signals may end. */
+export interface LinkedSignal {
+  readonly signal: AbortSignal;
+  /** Aborts this signal alone. */
+  abort(reason?: unknown): void;
+  /** Stops following the others; to be called when the work is over. */
+  unlink(): void;
+}
+
+/**
+ * Returns a signal that aborts with the first of others. Unlike `AbortSignal.any`, it leaves nothing
+ * behind at signals that live on.
+ */
+export function linkSignals(...others: readonly (AbortSignal | undefined)[]): LinkedSignal {
+  const controller = new AbortController();
+  const removals = others.map((other) => onAbort(other, () => controller.abort(other!.reason)));
+  return {
+    signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
+    unlink: () => {
+      for (const remove of removals) remove();
+    },
+  };
+}

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { StageRecorder } from '../api/stages.js';
 import { formatDuration } from '../format/figures.js';
-import { StageRecorder } from '../index.js';
 
 /** A program that has ended. */
 export interface Ended {

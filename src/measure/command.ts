@@ -1,4 +1,5 @@
-import { type ErrorCode, PullError, type PullResult } from '../index.js';
+import { type ErrorCode, PullError } from '../api/errors.js';
+import type { PullResult } from '../api/pull.js';
 import { type ChildOptions, type Ended, runChild } from './child.js';
 import type { Finding } from './recorder.js';
 import type { Stages } from './report.js';

@@ -1,7 +1,8 @@
 import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { PullError, toFailure } from '../api/errors.js';
+import type { ImageInspection, PullOptions } from '../api/pull.js';
 import { removeTree } from '../files/remove-tree.js';
-import { type ImageInspection, PullError, type PullOptions, toFailure } from '../index.js';
 import { watchMachine } from './machine.js';
 import type { Finding, Recorder, Subject } from './recorder.js';
 import type { Stage } from './report.js';

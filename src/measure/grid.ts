@@ -1,4 +1,4 @@
-import { usableCores } from '../index.js';
+import { usableCores } from '../api/measure.js';
 import type { MeasureOptions, ResolvedImage } from './context.js';
 import type { Setting } from './pulls.js';
 

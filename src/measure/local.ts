@@ -1,4 +1,5 @@
-import { copyImage, measureMachine, type PartMeasurement } from '../index.js';
+import { copyImage } from '../api/copy.js';
+import { measureMachine, type PartMeasurement } from '../api/measure.js';
 import { missingProgram } from './child.js';
 import { type Context, NO_SETTING } from './context.js';
 import { firstCore } from './machine.js';

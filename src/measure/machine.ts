@@ -1,6 +1,7 @@
 import { readFileSync, statfsSync } from 'node:fs';
 import { cpus, release, totalmem, type } from 'node:os';
-import { StageRecorder, usableCores } from '../index.js';
+import { usableCores } from '../api/measure.js';
+import { StageRecorder } from '../api/stages.js';
 import type { Machine, Run } from './report.js';
 
 /** Names of file systems by their numbers in statfs(2). */

@@ -1,5 +1,5 @@
+import { inspectImage } from '../api/pull.js';
 import { removeTree } from '../files/remove-tree.js';
-import { inspectImage } from '../index.js';
 import { Context, type MeasureOptions, type ResolvedImage, type Step } from './context.js';
 import { bytesToFetch, type Grid, gridOf, isProduct, settingsOf } from './grid.js';
 import { copyToLayout, LOCAL_IDS, measureMachineAlone, measureTogether } from './local.js';

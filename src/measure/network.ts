@@ -1,4 +1,4 @@
-import { measureNetwork } from '../index.js';
+import { measureNetwork } from '../api/measure.js';
 import { doubtsOfNetwork } from './command.js';
 import { type Context, NO_SETTING } from './context.js';
 import { type Grid, settingsOf } from './grid.js';

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import type { ImageInspection } from '../index.js';
+import type { ImageInspection } from '../api/pull.js';
 import { type ChildOptions, type Ended, missingProgram, runChild } from './child.js';
 import { type Context, NO_SETTING } from './context.js';
 import { pullInto, type Setting } from './pulls.js';

@@ -1,4 +1,4 @@
-import { type ErrorCode, PullError, toFailure } from '../index.js';
+import { type ErrorCode, PullError, toFailure } from '../api/errors.js';
 import { DOUBTFUL_FOREIGN_SHARE } from './figures.js';
 import type { Surroundings } from './machine.js';
 import type { Measurement, MeasurementError, Report, Run, Statistics } from './report.js';

@@ -1,6 +1,7 @@
-import type { ErrorCode, Stages } from '../index.js';
+import type { ErrorCode } from '../api/errors.js';
+import type { Stages } from '../api/stages.js';
 
-export type { Stages } from '../index.js';
+export type { Stages } from '../api/stages.js';
 
 /**
  * The report of `zpull bench`, which `--json FILE` writes and `--html FILE` draws

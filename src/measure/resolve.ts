@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type PullEvent, pullImage } from '../index.js';
+import { type PullEvent, pullImage } from '../api/pull.js';
 import type { MeasureOptions, ResolvedImage } from './context.js';
 
 /** Whether a reference names an image in a layout or an archive on this machine. */

@@ -209,6 +209,18 @@ interface SparseRows {
   readonly bounds: Float64Array<SharedArrayBuffer>;
 }
 
+/** Takes blocks, as ArrayBuffers, to the main thread. It answers each with a message. */
+export interface StreamPort {
+  readonly port: MessagePort;
+}
+
+/** Sends a layer's tar to the main thread. */
+export interface StreamLayerTask {
+  readonly task: 'stream-layer';
+  readonly extents: ExtentRows;
+  readonly to: StreamPort;
+}
+
 /** A device or a pipe. */
 export interface SpecialFile {
   /** For messages. */
@@ -220,13 +232,13 @@ export interface SpecialFile {
 }
 
 /**
- * Writes a file system as one tar to a file, a device or a pipe; without `to`, to the standard
- * output.
+ * Writes a file system as one tar to a file, a device, a pipe or the main thread; without `to`, to
+ * the standard output.
  */
 export interface WriteTarTask {
   readonly task: 'write-tar';
   readonly tree: TreeRows;
-  readonly to: OpenFile | SpecialFile | undefined;
+  readonly to: OpenFile | SpecialFile | StreamPort | undefined;
 }
 
 export interface WriteTarResult {

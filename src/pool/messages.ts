@@ -40,6 +40,7 @@ interface Tasks {
   'copy-runs': [layer.CopyRunsTask, layer.CopyRunsResult];
 
   'export-layer': [layer.ExportLayerTask, layer.ExportLayerResult];
+  'stream-layer': [layer.StreamLayerTask, layer.ExportLayerResult];
   'write-archive': [layer.WriteArchiveTask, layer.WriteArchiveResult];
   flatten: [layer.FlattenTask, layer.TreeRows];
   'write-tar': [layer.WriteTarTask, layer.WriteTarResult];

@@ -36,7 +36,7 @@ export interface PartMeasurement {
 }
 
 /** A part of a pull's work, by one thread and by all, each of which does the same. */
-export interface PartMeasurements {
+interface PartMeasurements {
   readonly one: PartMeasurement;
   readonly all: PartMeasurement;
 }

@@ -75,6 +75,14 @@ export type PullEvent =
 /** The part of a `progress` event about silence. */
 export type Silence = Required<Pick<PullEvent & { event: 'progress' }, 'silentMs' | 'givesUpMs'>>;
 
+/** Where and when an event happened. */
+export interface EventOrigin {
+  /** The full reference of the image. */
+  readonly image: string;
+  /** Milliseconds since 1970. */
+  readonly timeMs: number;
+}
+
 /** Warnings of one kind that are emitted. A single span that keeps arriving wrong causes eight. */
 const MAX_WARNINGS_OF_A_KIND = 8;
 

@@ -4,7 +4,7 @@ import { isObject } from '../format/strict-json.js';
 import { usableCores } from '../pool/cores.js';
 import type { LayerFollower } from '../pool/messages.js';
 import type { StageRecorder } from '../pool/stages.js';
-import type { PullEvent } from './pull-events.js';
+import type { EventOrigin, PullEvent } from './pull-events.js';
 import type { Shared } from './shared.js';
 
 /**
@@ -77,7 +77,7 @@ export interface PullOptions {
    */
   readonly signal?: AbortSignal;
   /** Called with each event. What it throws ends the pull and is thrown. */
-  readonly onEvent?: (event: PullEvent) => void;
+  readonly onEvent?: (event: PullEvent & EventOrigin) => void;
 }
 
 /** The options of a pull that belongs to a command or a client. */

@@ -32,7 +32,7 @@ import { checkPolicy } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './oci-layout.js';
 import { Stop } from './pull-context.js';
-import { Progress, type Silence } from './pull-events.js';
+import { Progress, type PullEvent, type Silence } from './pull-events.js';
 import { type RunOptions, resolveOptions, type Settings } from './pull-options.js';
 import { KarmaRetryPolicy } from './retry-policy.js';
 import { Shared, type TurnKind } from './shared.js';
@@ -104,9 +104,12 @@ export class PullSession {
     const asksAlways = isLocal(source) && settings.policy === 'missing';
     this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
     const counters = createCounters();
+    const { onEvent } = options;
+    const listener =
+      onEvent && ((event: PullEvent) => onEvent({ ...event, image: source.image, timeMs: Date.now() }));
     this.progress = new Progress(
       counters,
-      options.onEvent,
+      listener,
       (error) => this.stop.now(error),
       () => this.#silence(),
     );

@@ -81,25 +81,58 @@ async function resolveImage(
   paths: StorePaths,
   warn: (message: string) => void,
 ): Promise<ResolvedImage> {
-  const { image, settings } = source;
-  let { name } = source;
+  const { settings } = source;
+  const root = await readNamed(registry, source, paths);
+  const { digest, manifest } = await chooseImage(registry, root, settings.platform, paths, warn);
+  const isIndex = root.manifest.kind === 'index';
+  return {
+    manifestDigest: digest,
+    ...(isIndex && { indexDigest: root.digest, platforms: platformsOf(root.manifest) }),
+    ...(await withConfig(registry, manifest, paths, settings, warn)),
+  };
+}
+
+/** A manifest or an index that was read. */
+export interface ReadDocument<M = ImageIndex | ImageManifest> {
+  readonly digest: Digest;
+  readonly bytes: Buffer;
+  readonly manifest: M;
+}
+
+/**
+ * Reads the manifest or index that a session's reference names, by digest from the store if it is
+ * there.
+ * @throws PullError as `RegistrySession` and `parseManifest`
+ */
+export async function readNamed(
+  registry: Registry,
+  { name, image, settings }: Pick<ImageSource, 'name' | 'image'> & { readonly settings: Settings },
+  paths: StorePaths,
+): Promise<ReadDocument> {
   const pulledBefore = readImageRecord(paths, image, settings.platformName) !== undefined;
-  if (pulledBefore && !isDigest(name)) name = (await cachedDigest(registry, name, paths)) ?? name;
-  const { digest, manifest } = await readManifest(registry, name, paths);
-  if (manifest.kind === 'manifest') {
-    return { manifestDigest: digest, ...(await withConfig(registry, manifest, paths, settings, warn)) };
-  }
-  const { document } = await chooseManifest(manifest, settings.platform, {
+  const digest = pulledBefore && !isDigest(name) ? await cachedDigest(registry, name, paths) : undefined;
+  return readManifest(registry, digest ?? name, paths);
+}
+
+/**
+ * Returns the manifest for a platform: `root` itself unless that is an index.
+ * @throws PullError as `RegistrySession`, `parseManifest` and `chooseManifest`
+ */
+export async function chooseImage(
+  registry: Registry,
+  root: ReadDocument,
+  platform: Platform,
+  paths: StorePaths,
+  warn: (message: string) => void,
+): Promise<ReadDocument<ImageManifest>> {
+  const { manifest } = root;
+  if (manifest.kind === 'manifest') return { ...root, manifest };
+  const { document } = await chooseManifest(manifest, platform, {
     readDocument: (entry) => readManifest(registry, entry, paths),
     readPlatform: async (entry) => (await readConfig(registry, entry, paths)).config,
     warn,
   });
-  return {
-    manifestDigest: document.digest,
-    indexDigest: digest,
-    platforms: platformsOf(manifest),
-    ...(await withConfig(registry, document.manifest, paths, settings, warn)),
-  };
+  return document;
 }
 
 async function withConfig(
@@ -140,18 +173,15 @@ async function cachedDigest(registry: Registry, tag: string, paths: StorePaths):
   return digest !== undefined && getBlob(paths, digest) !== undefined ? digest : undefined;
 }
 
-async function readManifest(
-  registry: Registry,
-  name: string,
-  paths: StorePaths,
-): Promise<{ digest: Digest; manifest: ImageIndex | ImageManifest }> {
+async function readManifest(registry: Registry, name: string, paths: StorePaths): Promise<ReadDocument> {
   const cached = isDigest(name) ? getBlob(paths, name) : undefined;
-  if (cached !== undefined) return { digest: sha256Of(cached), manifest: parseManifest(cached) };
+  if (cached !== undefined)
+    return { digest: sha256Of(cached), bytes: cached, manifest: parseManifest(cached) };
   const { bytes, mediaType } = await registry.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
   const digest = sha256Of(bytes);
   await putBlob(paths, digest, bytes);
-  return { digest, manifest };
+  return { digest, bytes, manifest };
 }
 
 async function readConfig(

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { pullImage } from '../../src/index.js';
+import { pullImage } from '../../src/api/pull.js';
 import { FILE } from '../support/file-fixtures.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { skipUnless, skipUnlessThere, ZPULL } from '../support/programs.js';

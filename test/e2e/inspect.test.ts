@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import type { ImageInspection } from '../../src/index.js';
+import type { ImageInspection } from '../../src/api/pull.js';
 import { DIALECT_LAYOUT, FORMATS_LAYOUT } from '../support/fixture-layout.js';
 import { emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
 import { ZPULL } from '../support/programs.js';

@@ -1,7 +1,7 @@
 /** What ends a blob: one answer of its registry a row, which is given to every request for it. Elsewhere: each status (unit/registry/retry-rules). */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { CopyOptions } from '../../src/index.js';
+import type { CopyOptions } from '../../src/api/copy.js';
 import type { FaultAction } from '../../src/sandbox/faults.js';
 import { asksFor, blobsImage, copyBlobs } from '../support/blobs.js';
 import { NEEDS_OPENSSL } from '../support/certificate.js';

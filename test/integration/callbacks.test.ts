@@ -2,17 +2,15 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { copyImage } from '../../src/api/copy.js';
 import {
-  copyImage,
   type ExportEvent,
   exportDockerArchive,
   exportLayers,
   exportRootfs,
   exportTar,
-  inspectImage,
-  type PullEvent,
-  pullImage,
-} from '../../src/index.js';
+} from '../../src/api/export.js';
+import { inspectImage, type PullEvent, pullImage } from '../../src/api/pull.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { assertProven, pull } from '../support/pull.js';

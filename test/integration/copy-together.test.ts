@@ -11,9 +11,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { type CopyOptions, copyImage } from '../../src/api/copy.js';
+import { PullError } from '../../src/api/errors.js';
+import type { PullEvent } from '../../src/api/pull.js';
 import { LOCK_DIRECTORY, lockDestination } from '../../src/copy/layout-lock.js';
 import { tarEntries } from '../../src/format/tar-entries.js';
-import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
 import { Stop } from '../../src/pull/pull-context.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';

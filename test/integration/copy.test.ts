@@ -13,8 +13,10 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type CopyOptions, copyImage } from '../../src/api/copy.js';
+import { PullError } from '../../src/api/errors.js';
+import { inspectImage, type PullEvent } from '../../src/api/pull.js';
 import { tarEntries } from '../../src/format/tar-entries.js';
-import { type CopyOptions, copyImage, inspectImage, PullError, type PullEvent } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { registryTable, setEnvironment, useRegistriesConf } from '../support/environment.js';
 import { FIXTURE_LAYOUT, fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';

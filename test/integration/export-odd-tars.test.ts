@@ -13,8 +13,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { type ExportEvent, exportRootfs, exportTar } from '../../src/api/export.js';
 import { paxRecord } from '../../src/format/tar-writer.js';
-import { type ExportEvent, exportRootfs, exportTar } from '../../src/index.js';
 import { SAMPLE_FORMATS } from '../support/layers/sample-image.js';
 import {
   type DescriptorJson,
@@ -170,7 +170,7 @@ test('times are exact to the microsecond, of files, directories and links, whate
 /** Runs a script in which root of a user namespace exports; nobody else is mapped. */
 function exportInNamespace(options: object): string[] {
   const script = `
-    const { exportRootfs } = await import(${JSON.stringify(join(import.meta.dirname, '../../src/index.js'))});
+    const { exportRootfs } = await import(${JSON.stringify(join(import.meta.dirname, '../../src/api/export.js'))});
     const onEvent = ({ event, message }) => event === 'warning' && console.log(message);
     await exportRootfs({ ...${JSON.stringify(options)}, onEvent });`;
   const node = [...process.execArgv, '--input-type=module', '-e', script];

@@ -12,14 +12,14 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { paxRecord, TAR_END } from '../../src/format/tar-writer.js';
 import {
   type ExportEvent,
   exportDockerArchive,
   exportLayers,
   exportRootfs,
   exportTar,
-} from '../../src/index.js';
+} from '../../src/api/export.js';
+import { paxRecord, TAR_END } from '../../src/format/tar-writer.js';
 import { openBlob } from '../../src/sandbox/image-writer.js';
 import { emptyLayout, nameImage } from '../support/layout.js';
 import { applyLayers, assertSameTree, listDirectory, listTar } from '../support/listing.js';
@@ -217,7 +217,7 @@ function readableCopy(directory: string): string {
   for (const path of ['package.json', 'dist/src', 'dist/bundle', 'node_modules/piscina']) {
     cpSync(join(root, path), join(directory, 'program', path), { recursive: true });
   }
-  return join(directory, 'program/dist/src/index.js');
+  return join(directory, 'program/dist/src/api/export.js');
 }
 
 /** Exports in a process that was root and is nobody now; the warnings. */

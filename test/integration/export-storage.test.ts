@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { copyImage, exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/api/export.js';
 import { failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { skipUnlessMount, smallDisk } from '../support/small-disk.js';
@@ -12,7 +13,7 @@ import { storeTars, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { freshStore } from '../unit/store/support.js';
 
-const INDEX = new URL('../../src/index.js', import.meta.url).href;
+const API = new URL('../../src/api/', import.meta.url).href;
 const skip = skipUnlessMount();
 /** Files that take more room than their bytes: a page each on a disk in memory, long names in a tar. */
 const CRUMBS = Array.from({ length: 1500 }, (_, row) => ({
@@ -83,7 +84,8 @@ const hookOf = (directory: string) => `
 
 /** Tells how each way of writing ends. */
 const SCRIPT = `
-  import { copyImage, exportLayers, exportRootfs, exportTar } from ${JSON.stringify(INDEX)};
+  import { copyImage } from ${JSON.stringify(`${API}copy.js`)};
+  import { exportLayers, exportRootfs, exportTar } from ${JSON.stringify(`${API}export.js`)};
   const [common, image, out] = JSON.parse(process.argv[2]);
   for (const working of [
     () => exportTar({ ...common, file: out + '/x.tar' }),

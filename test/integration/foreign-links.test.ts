@@ -2,16 +2,10 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import {
-  checkCopyDestination,
-  checkDestination,
-  copyImage,
-  exportDockerArchive,
-  exportLayers,
-  exportRootfs,
-  exportTar,
-  type PullError,
-} from '../../src/index.js';
+import { checkCopyDestination, copyImage } from '../../src/api/copy.js';
+import type { PullError } from '../../src/api/errors.js';
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/api/export.js';
+import { checkDestination } from '../../src/api/export-schemes.js';
 import { openStore } from '../../src/store/paths.js';
 import { exportUnderAttack, MALLORY, makeSecrets, makeTheirs, stateOf } from '../support/attack.js';
 import { pull } from '../support/pull.js';

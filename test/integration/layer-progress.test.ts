@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { copyImage } from '../../src/api/copy.js';
+import type { LayerProgress, PullEvent } from '../../src/api/pull.js';
 import { parseDigest } from '../../src/format/digest.js';
-import { copyImage, type LayerProgress, type PullEvent } from '../../src/index.js';
 import { LayerLocks } from '../../src/store/layer-locks.js';
 import { Lease } from '../../src/store/leases.js';
 import { openStore } from '../../src/store/paths.js';

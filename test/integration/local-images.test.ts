@@ -11,15 +11,11 @@ import {
 } from 'node:fs';
 import { join, relative } from 'node:path';
 import { test } from 'node:test';
+import { copyImage } from '../../src/api/copy.js';
+import { exportDockerArchive } from '../../src/api/export.js';
+import { inspectImage, pullImage } from '../../src/api/pull.js';
+import { listStore, removeImage } from '../../src/api/store.js';
 import { TAR_END } from '../../src/format/tar-writer.js';
-import {
-  copyImage,
-  exportDockerArchive,
-  inspectImage,
-  listStore,
-  pullImage,
-  removeImage,
-} from '../../src/index.js';
 import { setEnvironment } from '../support/environment.js';
 import {
   DIALECT_LAYOUT,

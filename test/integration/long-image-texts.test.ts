@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { inspectImage, type PullEvent } from '../../src/index.js';
+import { inspectImage, type PullEvent } from '../../src/api/pull.js';
 import { emptyLayout, nameDocument, nameImage, OCI_INDEX, OCI_MANIFEST } from '../support/layout.js';
 import { failureOf, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';

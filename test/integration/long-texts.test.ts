@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { PullError, pullImage } from '../../src/index.js';
+import { PullError } from '../../src/api/errors.js';
+import { pullImage } from '../../src/api/pull.js';
 import { type Answering, startServer } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 

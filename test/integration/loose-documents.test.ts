@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { copyImage, inspectImage } from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { inspectImage } from '../../src/api/pull.js';
 import { nameManifest } from '../../src/sandbox/image-writer.js';
 import { addBlob, emptyLayout, OCI_INDEX, OCI_MANIFEST, tarOf } from '../support/layout.js';
 import { failureOf, pull, warnings } from '../support/pull.js';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
 import * as zlib from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
-import { copyImage } from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
 import { setEnvironment } from '../support/environment.js';
 import {
   addBlob,

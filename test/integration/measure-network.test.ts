@@ -3,12 +3,8 @@ import { createHash } from 'node:crypto';
 import { cpSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import {
-  measureNetwork,
-  type NetworkMeasurement,
-  type NetworkOptions,
-  type PullOptions,
-} from '../../src/index.js';
+import { measureNetwork, type NetworkMeasurement, type NetworkOptions } from '../../src/api/measure.js';
+import type { PullOptions } from '../../src/api/pull.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';

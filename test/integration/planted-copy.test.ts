@@ -17,9 +17,10 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { copyImage } from '../../src/api/copy.js';
+import type { PullError } from '../../src/api/errors.js';
 import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
 import { makeOwnFile, openOwnFile } from '../../src/files/guarded-directory.js';
-import { copyImage, type PullError } from '../../src/index.js';
 import { fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { KINDS, type Kind, plant } from '../support/planted.js';
 import { skipUnless, ZPULL } from '../support/programs.js';

@@ -17,7 +17,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { exportTar, listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { exportTar } from '../../src/api/export.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/api/store.js';
 import { Lease } from '../../src/store/leases.js';
 import { openStore, storePaths } from '../../src/store/paths.js';
 import { Sweep } from '../../src/store/sweep.js';

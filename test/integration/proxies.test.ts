@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { PullOptions } from '../../src/index.js';
+import type { PullOptions } from '../../src/api/pull.js';
 import { NEEDS_OPENSSL, trustTestAuthority } from '../support/certificate.js';
 import { setEnvironment } from '../support/environment.js';
 import { startProxy } from '../support/proxy-server.js';

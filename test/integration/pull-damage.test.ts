@@ -11,8 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { exportLayers } from '../../src/api/export.js';
+import type { PullResult } from '../../src/api/pull.js';
 import { parseDigest } from '../../src/format/digest.js';
-import { exportLayers, type PullResult } from '../../src/index.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { encodeContent, RECORD_BYTES } from '../../src/store/pack-index.js';
 import { layerRecordPath, storePaths } from '../../src/store/paths.js';

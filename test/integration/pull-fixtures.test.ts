@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { LayerFormat } from '../../src/index.js';
+import type { LayerFormat } from '../../src/api/pull.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { DIALECT_LAYOUT, FIXTURE_LAYOUT, FORMATS_LAYOUT, V2S2_DIRECTORY } from '../support/fixture-layout.js';
 import {

@@ -3,7 +3,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { type CopyOptions, copyImage, type PullEvent } from '../../src/index.js';
+import { type CopyOptions, copyImage } from '../../src/api/copy.js';
+import type { PullEvent } from '../../src/api/pull.js';
 import {
   addBlob,
   changeImage,

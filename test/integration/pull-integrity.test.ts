@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { PullError } from '../../src/index.js';
+import { PullError } from '../../src/api/errors.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import {
   changeImage,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import type { PullEvent } from '../../src/index.js';
+import type { PullEvent } from '../../src/api/pull.js';
 import { listLayerFiles, readLayerRecord } from '../../src/store/layer-record.js';
 import { Lease } from '../../src/store/leases.js';
 import { storePaths } from '../../src/store/paths.js';

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { exportTar } from '../../src/api/export.js';
+import { type PullEvent, pullImage, pullPath } from '../../src/api/pull.js';
+import { listStore, pruneStore } from '../../src/api/store.js';
 import { paxRecord } from '../../src/format/tar-writer.js';
-import { exportTar, listStore, type PullEvent, pruneStore, pullImage, pullPath } from '../../src/index.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import type { SampleFormat } from '../support/layers/sample-image.js';
 import {

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import * as zlib from 'node:zlib';
-import type { LayerFormat } from '../../src/index.js';
+import type { LayerFormat } from '../../src/api/pull.js';
 import { FORMATS_LAYOUT } from '../support/fixture-layout.js';
 import {
   addBlob,

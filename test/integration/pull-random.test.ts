@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { PullEvent } from '../../src/api/pull.js';
 import { CHUNKED_FOOTER_BYTES, footerGuessBytes } from '../../src/format/metadata-position.js';
 import { TAR_END } from '../../src/format/tar-writer.js';
-import type { PullEvent } from '../../src/index.js';
 import { startPullingChild } from '../support/child.js';
 import {
   SAMPLE_FORMATS,

@@ -4,16 +4,9 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
+import { exportRootfs, exportTar, RootfsFollower, TagFollower } from '../../src/api/export.js';
+import { type PullEvent, type PullOptions, pullImage } from '../../src/api/pull.js';
 import type { BegunRootfs } from '../../src/export/rootfs-follower.js';
-import {
-  exportRootfs,
-  exportTar,
-  type PullEvent,
-  type PullOptions,
-  pullImage,
-  RootfsFollower,
-  TagFollower,
-} from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { newPackId, openStore } from '../../src/store/paths.js';

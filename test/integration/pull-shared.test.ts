@@ -3,7 +3,7 @@ import { readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/api/store.js';
 import { addLayer, emptyLayout, nameImage, noise, type Suffix, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { assertProven, pull, warnings } from '../support/pull.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { verifyStore } from '../../src/index.js';
+import { verifyStore } from '../../src/api/store.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/pack-index.js';
 import { storePaths } from '../../src/store/paths.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import type { PullEvent } from '../../src/index.js';
+import type { PullEvent } from '../../src/api/pull.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { storePaths } from '../../src/store/paths.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';

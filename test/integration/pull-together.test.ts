@@ -2,14 +2,9 @@ import assert from 'node:assert/strict';
 import { readdirSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import {
-  exportLayers,
-  type PullEvent,
-  type PullResult,
-  pruneStore,
-  removeImage,
-  verifyStore,
-} from '../../src/index.js';
+import { exportLayers } from '../../src/api/export.js';
+import type { PullEvent, PullResult } from '../../src/api/pull.js';
+import { pruneStore, removeImage, verifyStore } from '../../src/api/store.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { Lease } from '../../src/store/leases.js';
 import { layerRecordPath, openStore, storePaths } from '../../src/store/paths.js';

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { copyImage } from '../../src/api/copy.js';
+import { inspectImage, type PullEvent } from '../../src/api/pull.js';
 import { MAX_BLOB_BYTES } from '../../src/format/manifest.js';
-import { copyImage, inspectImage, type PullEvent } from '../../src/index.js';
 import { nameManifest } from '../../src/sandbox/image-writer.js';
 import { maxRssBytesOf, outcomesOf, startPullingChild } from '../support/child.js';
 import {

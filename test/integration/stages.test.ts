@@ -2,18 +2,10 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import {
-  copyImage,
-  exportDockerArchive,
-  exportLayers,
-  exportRootfs,
-  exportTar,
-  inspectImage,
-  type PullOptions,
-  pullImage,
-  StageRecorder,
-  type Stages,
-} from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/api/export.js';
+import { inspectImage, type PullOptions, pullImage } from '../../src/api/pull.js';
+import { StageRecorder, type Stages } from '../../src/api/stages.js';
 import { type SampleFormat, writeSampleImage } from '../support/layers/sample-image.js';
 import { noise, readBlob, readManifest } from '../support/layout.js';
 import { startSandbox } from '../support/sandbox.js';

@@ -3,7 +3,7 @@ import { cpSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/api/store.js';
 import { listLayerFiles, readLayerRecord } from '../../src/store/layer-record.js';
 import {
   blobPath,

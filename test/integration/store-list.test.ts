@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { listStore, removeImage } from '../../src/index.js';
+import { listStore, removeImage } from '../../src/api/store.js';
 import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
 import { blobPath, layerRecordPath, storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';

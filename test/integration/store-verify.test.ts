@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
+import { verifyStore } from '../../src/api/store.js';
 import { parseDigest } from '../../src/format/digest.js';
-import { verifyStore } from '../../src/index.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { damagedRecordPath, layerRecordPath, packPath, storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';

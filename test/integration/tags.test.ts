@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { listTags } from '../../src/index.js';
+import { listTags } from '../../src/api/pull.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { ZPULL } from '../support/programs.js';
 import { startSandbox } from '../support/sandbox.js';

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { pruneStore, removeImage } from '../../src/index.js';
+import { pruneStore, removeImage } from '../../src/api/store.js';
 import { usableCores } from '../../src/pool/cores.js';
 import { storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';

@@ -2,7 +2,8 @@
  * Exports or copies an image by the job in its argument, a root file system unless it has a `kind`; says the code of the error that it
  * ended with.
  */
-import { copyImage, exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/api/export.js';
 
 const { kind = 'rootfs', reference, ...options } = JSON.parse(process.argv[2]!);
 

@@ -1,4 +1,4 @@
-import type { Stages } from '../../src/index.js';
+import type { Stages } from '../../src/api/stages.js';
 import { type Measurement, REPORT_SCHEMA, type Report, type Run } from '../../src/measure/report.js';
 import { statisticsOf } from '../../src/measure/statistics.js';
 

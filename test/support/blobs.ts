@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { type CopyOptions, copyImage, type PullError, type PullEvent } from '../../src/index.js';
+import { type CopyOptions, copyImage } from '../../src/api/copy.js';
+import type { PullError } from '../../src/api/errors.js';
+import type { EventOrigin, PullEvent } from '../../src/api/pull.js';
 import type { FaultAction, FaultRule } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
@@ -47,7 +49,7 @@ export async function copyBlobs(
   const path = join(temporaryDirectory(t), 'copy');
   const misses: string[] = [];
   const lines: string[] = [];
-  const onEvent = (event: PullEvent) => {
+  const onEvent = (event: PullEvent & EventOrigin) => {
     if (event.event === 'miss') misses.push(event.message);
     if (event.event === 'debug') lines.push(event.line);
     options.onEvent?.(event);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
-import type { PullEvent, PullResult } from '../../src/index.js';
+import type { PullEvent, PullResult } from '../../src/api/pull.js';
 import type { ChildJob } from './pull-child.js';
 
 /** A line of a child that pulls. */

@@ -13,8 +13,11 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { PullError } from '../../src/api/errors.js';
+import { exportRootfs, exportTar } from '../../src/api/export.js';
+import { pullImage } from '../../src/api/pull.js';
+import { verifyStore } from '../../src/api/store.js';
 import { flatten } from '../../src/export/flatten.js';
-import { exportRootfs, exportTar, PullError, pullImage, verifyStore } from '../../src/index.js';
 import { PLANTED } from './hostile/row.js';
 import { assertWhole } from './pull.js';
 import { sourceOf } from './tars.js';

@@ -6,9 +6,10 @@ import { posix } from 'node:path';
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ['api', 'files', 'sandbox', 'measure'],
-  measure: ['index', 'files', 'format'],
+  measure: ['api', 'files', 'format'],
   index: ['api'],
-  api: ['pull', 'copy', 'export', 'pool', 'store', 'format'],
+  api: ['client', 'pull', 'copy', 'export', 'pool', 'store', 'format'],
+  client: ['pull', 'copy', 'export', 'pool', 'store', 'sandbox', 'format'],
   copy: ['pull', 'export', 'pool', 'plan', 'registry', 'store', 'files', 'format'],
   pull: ['pool', 'plan', 'registry', 'store', 'files', 'format'],
   export: ['pool', 'store', 'files', 'format'],
@@ -20,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['files', 'format'],
   format: [],
-  bench: ['index', 'sandbox', 'format', 'pull', 'test'],
+  bench: ['api', 'sandbox', 'format', 'pull', 'test'],
   scripts: ['cli', 'sandbox', 'format'],
 };
 

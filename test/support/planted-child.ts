@@ -5,15 +5,10 @@
  */
 import { cpSync, existsSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  exportTar,
-  listStore,
-  PullError,
-  pruneStore,
-  pullImage,
-  removeImage,
-  verifyStore,
-} from '../../src/index.js';
+import { PullError } from '../../src/api/errors.js';
+import { exportTar } from '../../src/api/export.js';
+import { pullImage } from '../../src/api/pull.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/api/store.js';
 import { listImageRecords } from '../../src/store/image-record.js';
 import { LayerLocks } from '../../src/store/layer-locks.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';

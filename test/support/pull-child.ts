@@ -5,7 +5,9 @@
  * It does not call process.exit: whatever the pull leaves behind keeps it alive.
  */
 import { existsSync, readdirSync, readFileSync, writeSync } from 'node:fs';
-import { copyImage, inspectImage, PullError, type PullOptions, pullImage } from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { PullError } from '../../src/api/errors.js';
+import { inspectImage, type PullOptions, pullImage } from '../../src/api/pull.js';
 
 export interface ChildJob {
   readonly image: string;

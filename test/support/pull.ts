@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import type { RunOptions } from '../../src/api/pull.js';
+import { PullError } from '../../src/api/errors.js';
+import type { EventOrigin, RunOptions } from '../../src/api/pull.js';
+import { type PullEvent, type PullResult, pullImage } from '../../src/api/pull.js';
 import { parseDigest } from '../../src/format/digest.js';
-import { PullError, type PullEvent, type PullResult, pullImage } from '../../src/index.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { listImageRecords } from '../../src/store/image-record.js';
@@ -19,7 +20,7 @@ export interface Pulled {
 /** Pulls and records the events. */
 export async function pull(image: string, options: RunOptions): Promise<Pulled> {
   const events: PullEvent[] = [];
-  const onEvent = (event: PullEvent) => {
+  const onEvent = (event: PullEvent & EventOrigin) => {
     events.push(event);
     options.onEvent?.(event);
   };

@@ -6,16 +6,11 @@ import { readdirSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Worker, WorkerOptions } from 'node:worker_threads';
-import {
-  copyImage,
-  exportLayers,
-  exportTar,
-  inspectImage,
-  PullError,
-  pruneStore,
-  pullImage,
-  verifyStore,
-} from '../../src/index.js';
+import { copyImage } from '../../src/api/copy.js';
+import { PullError } from '../../src/api/errors.js';
+import { exportLayers, exportTar } from '../../src/api/export.js';
+import { inspectImage, pullImage } from '../../src/api/pull.js';
+import { pruneStore, verifyStore } from '../../src/api/store.js';
 import { listLayerFiles } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import type { MessagePort } from 'node:worker_threads';
 import { FILE, headerAt, leastTarBytes } from '../../src/export/file-tree.js';
 import { openSpecialFile } from '../../src/export/output-files.js';
 import { requireSpace } from '../../src/files/disk-space.js';
@@ -13,6 +14,8 @@ import type {
   ExportLayerResult,
   ExportLayerTask,
   OpenFile,
+  StreamLayerTask,
+  StreamPort,
   TreeRows,
   WriteArchiveResult,
   WriteArchiveTask,
@@ -32,6 +35,7 @@ import { ROWS_A_TURN } from './tree-directories.js';
 /** Writes the file system as one tar: headers from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
   if (to === undefined) return writeItems(tree, new TarOutput(STDOUT));
+  if ('port' in to) return writeItems(tree, new TarOutput(to));
   if ('fd' in to) {
     await requireSpace(dirname(to.path), leastTarBytes(tree));
     return writeItems(tree, new TarOutput(to));
@@ -118,6 +122,13 @@ export async function exportLayer({ file, position, extents }: ExportLayerTask):
   return { digest };
 }
 
+/** Sends a layer's tar to the main thread and hashes it. */
+export async function streamLayer({ extents, to }: StreamLayerTask): Promise<ExportLayerResult> {
+  const reader = new StreamReader(to);
+  const digest = await hashBlocks(ExtentList.fromRows(extents), (block) => reader.send(block));
+  return { digest };
+}
+
 /** Writes headers and padding of a tar to this thread's pack, and hashes the tar. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
   const { extents, packs } = await packTree(tree, ExtentList.fromRows(contents));
@@ -174,16 +185,49 @@ const FULL_PIPE_MS = 1;
 /** The reader of the output has closed it. */
 class Closed extends Error {}
 
+/** Blocks on their way to the main thread, at most 1 MiB each. */
+const MAX_BLOCKS_SENT = 4;
+
+/** Sends blocks to the main thread, which answers each with a message when it has used it. */
+class StreamReader {
+  readonly #port: MessagePort;
+  #unused = 0;
+  #wake: () => void = () => {};
+
+  constructor({ port }: StreamPort) {
+    this.#port = port;
+    port.on('message', () => {
+      this.#unused -= 1;
+      this.#wake();
+    });
+  }
+
+  async send(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return;
+    while (this.#unused === MAX_BLOCKS_SENT) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.#unused += 1;
+    const { buffer } = new Uint8Array(bytes);
+    this.#port.postMessage(buffer, [buffer]);
+  }
+}
+
 /** Buffers writes into large blocks. */
 class TarOutput {
   readonly #fd: number;
   readonly #path: string;
+  readonly #reader: StreamReader | undefined;
   readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   #filled = 0;
 
-  constructor({ fd, path }: OpenFile) {
-    this.#fd = fd;
-    this.#path = path;
+  constructor(to: OpenFile | StreamPort) {
+    const isPort = 'port' in to;
+    this.#reader = isPort ? new StreamReader(to) : undefined;
+    this.#fd = isPort ? -1 : to.fd;
+    this.#path = isPort ? '' : to.path;
   }
 
   /**
@@ -218,6 +262,7 @@ class TarOutput {
   }
 
   async #writeAll(bytes: Uint8Array): Promise<void> {
+    if (this.#reader !== undefined) return this.#reader.send(bytes);
     for (let done = 0; done < bytes.length; ) done += await this.#write(bytes, done);
     await nextTurn();
   }

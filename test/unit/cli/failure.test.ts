@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { ERROR_CODES, PullError } from '../../../src/api/errors.js';
 import { failureOf, reportFailure, UsageError } from '../../../src/cli/failure.js';
-import { ERROR_CODES, PullError } from '../../../src/index.js';
 
 const LAYER = `sha256:${'a'.repeat(64)}`;
 

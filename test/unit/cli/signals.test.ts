@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
+import { PullError } from '../../../src/api/errors.js';
 import { untilSignal } from '../../../src/cli/signals.js';
-import { PullError } from '../../../src/index.js';
 import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

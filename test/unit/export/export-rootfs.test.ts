@@ -14,10 +14,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { ExportEvent } from '../../../src/api/export.js';
 import { exportRootfs, exportTar } from '../../../src/export/export-files.js';
 import { exportLayers } from '../../../src/export/export-layers.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
-import type { ExportEvent } from '../../../src/index.js';
 import { setEnvironment } from '../../support/environment.js';
 import { listDirectory, listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';

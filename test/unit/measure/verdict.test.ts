@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Stages } from '../../../src/index.js';
+import type { Stages } from '../../../src/api/stages.js';
 import { verdictOf } from '../../../src/measure/verdict.js';
 import { settingSentences } from '../../../src/measure/verdict-text.js';
 import { machine, measurement, report } from '../../support/bench-report.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { LayerProgress, LayerState } from '../../../../src/api/pull.js';
 import { bar, blockLines, summaryFor, wrapped } from '../../../../src/cli/progress/block.js';
 import { INITIAL_STATE, type ProgressState } from '../../../../src/cli/progress/state.js';
-import type { LayerProgress, LayerState } from '../../../../src/index.js';
 
 function layer(number: number, state: LayerState, more: Partial<LayerProgress> = {}): LayerProgress {
   const digest = `sha256:${number.toString(16).padStart(64, '0').split('').toReversed().join('')}`;

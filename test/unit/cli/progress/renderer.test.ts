@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
+import type { PullEvent, PullResult } from '../../../../src/api/pull.js';
+import { StageRecorder } from '../../../../src/api/stages.js';
 import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
 import {
   createJsonRenderer,
@@ -8,7 +10,6 @@ import {
   progressKind,
   summaryLine,
 } from '../../../../src/cli/progress/renderer.js';
-import { type PullEvent, type PullResult, StageRecorder } from '../../../../src/index.js';
 
 const QUIET = { verbose: false, debug: false };
 

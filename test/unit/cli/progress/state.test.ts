@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { LayerProgress, LayerState, PullEvent } from '../../../../src/api/pull.js';
 import {
   advance,
   INITIAL_STATE,
@@ -9,7 +10,6 @@ import {
   stepOf,
   waits,
 } from '../../../../src/cli/progress/state.js';
-import type { LayerProgress, LayerState, PullEvent } from '../../../../src/index.js';
 
 const PLAN = { fetchBytes: 0, reuseBytes: 0, resumeBytes: 0, requests: 0 };
 const WRITTEN = { writtenBytes: 0, verifiedBytes: 0 };
