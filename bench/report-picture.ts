@@ -1,7 +1,8 @@
 /**
  * Measures the generated image through a registry with 50 ms of latency and 20 MB/s a connection by
  * `zpull bench`, and takes the picture of its page for README.md and docs/measuring.md: `npm run build
- * && node dist/bench/report-picture.js` (minutes). The whole page is left in the work directory.
+ * && node dist/bench/report-picture.js` (minutes). The whole page and the report are left in the work
+ * directory.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,16 +18,11 @@ const ZPULL = fileURLToPath(new URL('../../bin/zpull.cjs', import.meta.url));
 const PICTURE = fileURLToPath(new URL('../../docs/images/bench.png', import.meta.url));
 
 const NETWORK = { latencyMs: 50, ratePerConnectionBytes: 20e6 };
-const SETTINGS = ['--connections', '1,4,8,16', '--against', 'skopeo'];
+const SETTINGS = ['--connections', '1,4,8,16', '--against', 'skopeo', '--yes'];
 
-/** What the picture has of the page, the sentences of the verdict but the first left out: all of it would be too long to look at. */
-const SECTIONS = [
-  'verdict',
-  'shares-section',
-  'throughput-section',
-  'connections-section',
-  'comparison-section',
-];
+/** What the picture has of the page: all of it would be too long to look at. */
+const SECTIONS = ['verdict', 'shares-section', 'connections-section', 'comparison-section', 'doubts'];
+const HIDDEN = 'section, details, #verdict ul, header p';
 const WIDTH = 760;
 /** Everybody who clones the repository gets it. */
 const MAX_PICTURE_BYTES = 150_000;
@@ -34,12 +30,24 @@ const MAX_PICTURE_BYTES = 150_000;
 const { runs, files, workDir } = parseOptions(process.argv.slice(2));
 mkdirSync(workDir, { recursive: true });
 const page = join(workDir, 'bench.html');
+const report = join(workDir, 'bench.json');
 const { layoutDir, ref } = await treeSample(workDir, files, 1);
 const store = mkdtempSync(join(workDir, 'store-'));
 try {
   await withServer({ layout: layoutDir, ...NETWORK }, async ({ host }) => {
     const image = `${host}/sample/tree:${ref}`;
-    await measure([image, ...SETTINGS, '--runs', String(runs), '--store', store, '--html', page]);
+    await measure([
+      image,
+      ...SETTINGS,
+      '--runs',
+      String(runs),
+      '--store',
+      store,
+      '--html',
+      page,
+      '--json',
+      report,
+    ]);
   });
 } finally {
   rmSync(store, { recursive: true, force: true });
@@ -66,7 +74,7 @@ async function pictureOf(path: string): Promise<Uint8Array> {
     await tab.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'light' }]);
     await tab.setViewport({ width: WIDTH, height: 600 });
     await tab.goto(pathToFileURL(path).href);
-    await tab.evaluate(`for (const part of document.querySelectorAll('section, details, #verdict ul')) {
+    await tab.evaluate(`for (const part of document.querySelectorAll('${HIDDEN}')) {
       part.hidden = !${JSON.stringify(SECTIONS)}.includes(part.id);
     }`);
     const main = await tab.$('main');

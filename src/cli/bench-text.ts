@@ -1,4 +1,5 @@
 import type { Comparison } from '../measure/compare.js';
+import { DoubtNotes } from '../measure/doubt-notes.js';
 import { secondsDigits } from '../measure/figures.js';
 import type { Measurement, Report, Shares, Statistics } from '../measure/report.js';
 import { SHARE_TEXTS, settingSentences } from '../measure/verdict-text.js';
@@ -18,10 +19,11 @@ const RATE_NOTE = 'RATE: compressed bytes a second; of decode, hash, write and e
 /** The report as text that fits 80 columns. */
 export function reportText(report: Report): string {
   const { measurements, peers, verdict, errors } = report;
-  const notes = new Notes();
+  const notes = new DoubtNotes();
   const parts = [headText(report)];
   if (measurements.length > 0) parts.push(tableText(measurements, notes));
-  const doubts = [...notes.lines, ...report.doubts.flatMap((doubt) => wrap(`- ${doubt}`, '  '))];
+  const marked = notes.lines.flatMap((line) => wrap(line, '   '));
+  const doubts = [...marked, ...report.doubts.flatMap((doubt) => wrap(`- ${doubt}`, '  '))];
   if (doubts.length > 0) parts.push(['Doubts:', ...doubts].join('\n'));
   if (peers.length > 0) parts.push(['Others:', ...peers.flatMap(peerLines)].join('\n'));
   if (errors.length > 0) {
@@ -53,47 +55,14 @@ function headText({ zpull, image, machine, settings }: Report): string {
     .join('\n');
 }
 
-/** Doubts by letters: those that differ in figures alone share one, with the largest figure. */
-class Notes {
-  readonly #doubts = new Map<string, string>();
-
-  /** The letters of these doubts. */
-  mark(doubts: readonly string[]): string {
-    return doubts
-      .map((doubt) => this.#letterOf(doubt))
-      .sort()
-      .join('');
-  }
-
-  #letterOf(doubt: string): string {
-    // An outlier is the run that it names.
-    const kind = /\brun \d/.test(doubt) ? doubt : doubt.replace(/\d+/g, '#');
-    const known = this.#doubts.get(kind);
-    if (known === undefined || figureOf(doubt) > figureOf(known)) this.#doubts.set(kind, doubt);
-    return letter([...this.#doubts.keys()].indexOf(kind));
-  }
-
-  get lines(): string[] {
-    return [...this.#doubts.values()].flatMap((doubt, i) => wrap(`${letter(i)}) ${doubt}`, '   '));
-  }
-}
-
-function figureOf(text: string): number {
-  return Number(/\d+/.exec(text)?.[0] ?? 0);
-}
-
-function letter(index: number): string {
-  return index < 26 ? String.fromCharCode(97 + index) : '*';
-}
-
-function tableText(measurements: readonly Measurement[], notes: Notes): string {
+function tableText(measurements: readonly Measurement[], notes: DoubtNotes): string {
   const head = ['MEDIAN', 'MEAN ± σ', 'RANGE', 'RATE'];
   const rows = measurements.flatMap((measurement) => measurementLines(measurement, notes));
   return [row('SECONDS', head), ...rows, '', ...wrap(RATE_NOTE)].join('\n');
 }
 
 /** A line; more for a name or for marks that are too long. */
-function measurementLines(measurement: Measurement, notes: Notes): string[] {
+function measurementLines(measurement: Measurement, notes: DoubtNotes): string[] {
   const { name, wallSeconds, bytesPerSecond, doubts } = measurement;
   const cells = [
     secondsDigits(wallSeconds.median),

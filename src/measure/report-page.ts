@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { formatBytes, formatCount, formatRate } from '../format/figures.js';
+import { DoubtNotes } from './doubt-notes.js';
 import { comparisonFigure, sharesFigure, stagesFigure } from './html/bars.js';
 import { scalingCharts, throughputChart } from './html/line-charts.js';
 import { Html, html, jsonHtml } from './html/markup.js';
@@ -24,6 +25,7 @@ export function reportPage(report: Report): string {
   const throughput = throughputChart(report);
   const charts = [...(throughput === undefined ? [] : [throughput]), ...scalingCharts(report)];
   const { verdict } = report;
+  const notes = new DoubtNotes();
   const policy = `default-src 'none'; script-src '${hashOf(script)}'; style-src '${hashOf(style)}'; img-src data:; base-uri 'none'; form-action 'none'`;
   const page = html`<!doctype html>
 <html lang="en">
@@ -45,9 +47,8 @@ ${verdict?.shares == null ? null : sharesFigure(verdict.shares)}
 ${throughput === undefined ? null : lineFigure(throughput)}
 ${stagesFigure(report)}
 ${charts.filter((chart) => chart !== throughput).map(lineFigure)}
-${comparisonFigure(report)}
-${measurementsSection(report)}
-${notesSection(report)}
+${comparisonFigure(report, notes)}
+${measurementsSections(report, notes)}
 ${othersSection(report)}
 ${repeatSection(report)}
 </main>
@@ -86,24 +87,23 @@ ${[...settingSentences(verdict), ...advice].map((sentence) => html`<li>${sentenc
 </ul></section>`;
 }
 
-function measurementsSection(report: Report): Html | null {
-  if (report.measurements.length === 0) return null;
-  return html`<section id="measurements"><h2>All measurements</h2>
-<p>MB/s, CPU time, memory and bytes are medians; σ is the standard deviation.</p>
-${measurementsTable(report)}</section>`;
-}
-
-/** What puts the figures in doubt, and what could not be measured. */
-function notesSection({ measurements, doubts, errors }: Report): Html | null {
-  const ofMeasurements = measurements.flatMap(({ name, doubts: all }) =>
-    all.map((doubt) => html`<li>${name}: ${doubt}</li>`),
-  );
-  const list = [...doubts.map((doubt) => html`<li>${doubt}</li>`), ...ofMeasurements];
+/** All figures, what puts them in doubt, and what could not be measured. */
+function measurementsSections(report: Report, notes: DoubtNotes): Html {
+  const { measurements, doubts, errors } = report;
+  const table = measurementsTable(report, notes);
+  const list = [...notes.lines, ...doubts].map((doubt) => html`<li>${doubt}</li>`);
   const failed = errors.map(
     ({ measurement, message, hint }) => html`<li>${measurement}: ${message}. Hint: ${hint}</li>`,
   );
-  if (list.length + failed.length === 0) return null;
-  return html`${list.length === 0 ? null : html`<section id="doubts"><h2>Doubts</h2><ul>${list}</ul></section>`}
+  return html`${
+    measurements.length === 0
+      ? null
+      : html`<section id="measurements"><h2>All measurements</h2>
+<p>MB/s: compressed bytes a second; of decode, hash, write and export those of the tars. MB/s, CPU time, memory and bytes are
+medians; σ is the standard deviation. Letters are doubts, below.</p>
+${table}</section>`
+  }
+${list.length === 0 ? null : html`<section id="doubts"><h2>Doubts</h2><ul>${list}</ul></section>`}
 ${failed.length === 0 ? null : html`<section id="errors"><h2>Not measured</h2><ul>${failed}</ul></section>`}`;
 }
 

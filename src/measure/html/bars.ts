@@ -1,8 +1,9 @@
+import { DoubtNotes } from '../doubt-notes.js';
 import { find, formatSecondsOf, medianRun, ofStage, secondsDigits } from '../figures.js';
 import type { Measurement, Report, Run, Shares } from '../report.js';
 import { SHARE_TEXTS } from '../verdict-text.js';
 import { type Html, html } from './markup.js';
-import { figure, type Table } from './tables.js';
+import { figure, marksOf, type Table } from './tables.js';
 import { pullOf, usualPull } from './usual-pull.js';
 
 /** A part of a bar. */
@@ -20,6 +21,8 @@ interface Bar {
   readonly text: string;
   /** How far the runs lie apart. */
   readonly spread?: { readonly low: number; readonly high: number };
+  /** What makes it doubtful. */
+  readonly doubts?: readonly string[];
 }
 
 /** Where the wall time of the median pull with default settings went. */
@@ -87,7 +90,7 @@ function stageSegments(stages: NonNullable<Run['stages']>): Segment[] {
 }
 
 /** How long pulls take, those of others, and what network and machine alone take. */
-export function comparisonFigure(report: Report): Html | null {
+export function comparisonFigure(report: Report, notes: DoubtNotes): Html | null {
   const list = comparedBars(report);
   if (list.length === 0) return null;
   const table: Table = {
@@ -99,7 +102,7 @@ export function comparisonFigure(report: Report): Html | null {
       ),
     ]),
   };
-  const drawing = html`<p>Seconds, the median; the line spans all runs. Shorter is better.</p>${bars(list, 's')}`;
+  const drawing = html`<p>Seconds, the median; the line spans all runs. Shorter is better.</p>${bars(list, 's', notes)}`;
   return figure('comparison', 'Against others and the floor', drawing, table);
 }
 
@@ -128,8 +131,8 @@ function comparedBars(report: Report): Bar[] {
   ];
 }
 
-function barOf({ name, wallSeconds: { median, min, max } }: Measurement, color: string): Bar {
-  return { ...plainBar(name, median, color), spread: { low: min, high: max } };
+function barOf({ name, wallSeconds: { median, min, max }, doubts }: Measurement, color: string): Bar {
+  return { ...plainBar(name, median, color), spread: { low: min, high: max }, doubts };
 }
 
 function plainBar(label: string, seconds: number, color = 'c-floor'): Bar {
@@ -137,10 +140,10 @@ function plainBar(label: string, seconds: number, color = 'c-floor'): Bar {
 }
 
 /** Bars of one scale: the longest, or the largest spread, takes all of the width. */
-function bars(list: readonly Bar[], unit: string): Html {
+function bars(list: readonly Bar[], unit: string, notes = new DoubtNotes()): Html {
   const longest = Math.max(...list.map(({ segments, spread }) => Math.max(sum(segments), spread?.high ?? 0)));
   const percent = (value: number) => `${((longest > 0 ? value / longest : 0) * 100).toFixed(3)}%`;
-  return html`<ul class="bars">${list.map(({ label, segments, text, spread }) => {
+  return html`<ul class="bars">${list.map(({ label, segments, text, spread, doubts = [] }) => {
     let end = 0;
     const rects = segments.map(({ label: part, value, color }) => {
       end += value;
@@ -150,7 +153,7 @@ function bars(list: readonly Bar[], unit: string): Html {
       spread === undefined
         ? null
         : html`<line class="spread" x1="${percent(spread.low)}" x2="${percent(spread.high)}" y1="50%" y2="50%"/>`;
-    return html`<li><span>${label}</span> <b>${text}</b><svg role="img" aria-label="${label}: ${text}">${rects}${line}</svg></li>
+    return html`<li><span>${label}${marksOf(doubts, notes)}</span> <b>${text}</b><svg role="img" aria-label="${label}: ${text}">${rects}${line}</svg></li>
 `;
   })}</ul>`;
 }

@@ -1,8 +1,9 @@
 import { formatBytes } from '../../format/figures.js';
+import type { DoubtNotes } from '../doubt-notes.js';
 import { secondsDigits } from '../figures.js';
 import type { Report, Statistics } from '../report.js';
 import type { LineChart } from './line-chart.js';
-import { type Html, html } from './markup.js';
+import { Html, html } from './markup.js';
 
 /** A number as it is shown; `value` is the exact one. */
 interface Figure {
@@ -13,7 +14,7 @@ interface Figure {
 export interface Table {
   readonly columns: readonly string[];
   /** The first cell is the heading of its row. */
-  readonly rows: ReadonlyArray<readonly (string | Figure)[]>;
+  readonly rows: ReadonlyArray<readonly (string | Figure | Html)[]>;
 }
 
 /** A drawing with its figures as a table, which opens by mouse or keyboard. */
@@ -46,14 +47,14 @@ export function lineFigure(chart: LineChart): Html {
   return figure(id, title, drawing, table);
 }
 
-/** Every measurement, a row each. */
-export function measurementsTable({ measurements }: Report): Html {
+/** Every measurement, a row each, with the letters of its doubts. */
+export function measurementsTable({ measurements }: Report, notes: DoubtNotes): Html {
   const seconds = (value: number): Figure => ({ value, text: secondsDigits(value) });
   const optional = (statistics: Statistics | null, text: (value: number) => string) =>
     statistics === null ? '' : { value: statistics.median, text: text(statistics.median) };
   const rows = measurements.map(
-    ({ name, wallSeconds, bytesPerSecond, bytes, cpuSeconds, peakMemoryBytes, runs }) => [
-      name,
+    ({ name, wallSeconds, bytesPerSecond, bytes, cpuSeconds, peakMemoryBytes, runs, doubts }) => [
+      html`${name}${marksOf(doubts, notes)}`,
       seconds(wallSeconds.median),
       seconds(wallSeconds.mean),
       seconds(wallSeconds.standardDeviation),
@@ -73,6 +74,11 @@ export function measurementsTable({ measurements }: Report): Html {
   return tableHtml('All measurements', { columns, rows });
 }
 
+/** The letters of doubts, beside what they are about. */
+export function marksOf(doubts: readonly string[], notes: DoubtNotes): Html | null {
+  return doubts.length === 0 ? null : html` <sup><a href="#doubts">${notes.mark(doubts)}</a></sup>`;
+}
+
 /** A table that scrolls by itself where it is too wide, by keyboard, too. */
 function tableHtml(title: string, { columns, rows }: Table): Html {
   const head = columns.map((column) => html`<th scope="col">${column}</th>`);
@@ -85,7 +91,8 @@ function tableHtml(title: string, { columns, rows }: Table): Html {
 <tbody>${body}</tbody></table></div>`;
 }
 
-function cellHtml(cell: string | Figure): Html {
+function cellHtml(cell: string | Figure | Html): Html {
+  if (cell instanceof Html) return cell;
   if (typeof cell === 'string') return html`${cell}`;
   return html`<data value="${cell.value}">${cell.text}</data>`;
 }
