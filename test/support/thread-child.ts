@@ -45,7 +45,11 @@ const atFirstTask = (code: string) =>
 const FAULTS = {
   // No system has this much address space: it fails with EAGAIN, as beyond `ulimit -u`.
   refused: { resourceLimits: { stackSizeMb: 2 ** 30 } },
-  memory: { resourceLimits: { maxOldGenerationSizeMb: 1 } },
+  // A heap too small to begin with ends the process in Node 24, not the thread.
+  memory: {
+    resourceLimits: { maxOldGenerationSizeMb: 16 },
+    execArgv: imports('const all = []; for (;;) all.push(new Array(10_000).fill(all))'),
+  },
   exits: { execArgv: soon('process.exit(3)') },
   'exits at a task': { execArgv: atFirstTask('process.exit(3)') },
   throws: { execArgv: soon('throw new Error("a bug")') },

@@ -81,10 +81,7 @@ export class MemberWalker {
 /** The smallest output block of node:zlib. */
 const MIN_BLOCK_BYTES = 64;
 
-/**
- * Smaller blocks are not worth freeing, and blocks up to `Buffer.poolSize` (8 KiB, 64 KiB from Node
- * 24 on) share a pool that cannot be transferred.
- */
+/** Smaller blocks are not worth freeing. */
 const MIN_FREED_BYTES = 64 * 1024;
 
 /** The result of the last call. */
@@ -98,8 +95,10 @@ let last: Buffer<ArrayBuffer> | undefined;
  * @throws PullError `metadata-malformed` if the bytes are no valid members or decode to more
  */
 export const decodeMembers: FrameDecoder = (members, maxBytes) => {
+  // Small blocks share a pool that cannot be transferred. In Node 26 it is larger than
+  // `Buffer.poolSize` by 64 bytes.
   const blockBytes = last?.buffer.byteLength ?? 0;
-  if (last !== undefined && blockBytes >= MIN_FREED_BYTES && blockBytes > Buffer.poolSize) freeBuffer(last);
+  if (last !== undefined && blockBytes >= Math.max(MIN_FREED_BYTES, 2 * Buffer.poolSize)) freeBuffer(last);
   last = undefined;
   // zlib makes a second block as soon as the first is full: one byte more is never written.
   const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(MIN_BLOCK_BYTES, maxBytes)) + 1;
