@@ -1,15 +1,19 @@
 import { readFileSync } from 'node:fs';
+import { UsageError } from '../src/cli/failure.js';
+import { compareSamples } from '../src/measure/statistics.js';
 import type { Results, Row } from './report.js';
 import { formatFigure } from './rows.js';
 
 /** A ratio that got worse by more than this is a regression: repeated runs on a quiet machine lie within half of it. */
 const MAX_WORSE = 0.1;
 
+const HINT = 'give --compare a file in bench/results that npm run bench has written';
+
 /** What a comparison of two results found. */
 export interface Comparison {
   /** A line a row that both have as a ratio. */
   readonly lines: readonly string[];
-  /** Names of the rows that got worse by more than 10 %. */
+  /** Names of the rows that got worse by more than 10 %, and beyond noise where there are runs enough to tell. */
   readonly worse: readonly string[];
   /** Why nothing can be said; empty if something can. */
   readonly doubts: readonly string[];
@@ -17,14 +21,20 @@ export interface Comparison {
 
 /**
  * Reads the results of an earlier run.
- * @throws Error when the file cannot be read, has no results, or has those of other options: their figures mean something else
+ * @throws UsageError when the file cannot be read, has no results, or has those of other options: their figures mean something else
  */
 export function readResults(path: string, options: Results['options']): Results {
-  const results = JSON.parse(readFileSync(path, 'utf8')) as Partial<Results>;
-  if (!Array.isArray(results.rows) || results.options === undefined)
-    throw new Error(`${path} has no results of the bench`);
+  const refusal = (problem: string) => new UsageError(`${path} ${problem}`, HINT);
+  let results: Partial<Results> | null;
+  try {
+    results = JSON.parse(readFileSync(path, 'utf8')) as Partial<Results> | null;
+  } catch (error) {
+    throw refusal(`cannot be read: ${(error as Error).message}`);
+  }
+  if (!Array.isArray(results?.rows) || results.options === undefined)
+    throw refusal('has no results of the bench');
   if (results.options.files !== options.files)
-    throw new Error(`${path} was measured with --files ${results.options.files}, not ${options.files}`);
+    throw refusal(`was measured with --files ${results.options.files}, not ${options.files}`);
   return results as Results;
 }
 
@@ -35,17 +45,19 @@ export function compareResults(before: Results, now: Results): Comparison {
     const other = old.get(row.id);
     const isRatio = row.unit === 'ratio' && (row.atMost ?? row.atLeast) !== undefined;
     if (!isRatio || row.figure === null || typeof other?.figure !== 'number') return [];
-    return [{ row, before: other.figure, change: worseBy(row, other.figure, row.figure) }];
+    const change = worseBy(row, other.figure, row.figure);
+    const isWorse = change > MAX_WORSE && compareSamples(other.runs, row.runs) !== 'same';
+    return [{ row, before: other.figure, change, isWorse }];
   });
   const doubts = [...before.warnings, ...now.warnings];
   if (pairs.length === 0) doubts.push('the two results have no ratio in common');
   return {
-    lines: pairs.map(({ row, before, change }) => {
+    lines: pairs.map(({ row, before, change, isWorse }) => {
       const percent = `${change > 0 ? '+' : ''}${(change * 100).toFixed(0)} %`;
       const figures = `${formatFigure(before, row.unit)} -> ${formatFigure(row.figure!, row.unit)}`;
-      return `${row.name.trim()}: ${figures} (${percent}${change > MAX_WORSE ? ', WORSE' : ''})`;
+      return `${row.name.trim()}: ${figures} (${percent}${isWorse ? ', WORSE' : ''})`;
     }),
-    worse: pairs.filter(({ change }) => change > MAX_WORSE).map(({ row }) => row.name.trim()),
+    worse: pairs.filter(({ isWorse }) => isWorse).map(({ row }) => row.name.trim()),
     doubts,
   };
 }

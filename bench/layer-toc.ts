@@ -142,7 +142,7 @@ function lastEnd(parts: readonly TocEntry[], row: number): number | undefined {
 }
 
 /** Bytes [start, end) of a file. */
-export function readRange(path: string, start: number, end: number): Buffer {
+function readRange(path: string, start: number, end: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(end - start);
   const file = openSync(path, 'r');
   try {

@@ -2,11 +2,14 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { failureOf, reportFailure } from '../src/cli/failure.js';
+import { untilSignal } from '../src/cli/signals.js';
 import { type Comparison, compareResults, readResults } from './compare.js';
 import type { Bench } from './context.js';
 import { writeMarkdownTable } from './markdown.js';
-import { type BenchOptions, parseOptions, USAGE } from './options.js';
-import { createReport, type Results } from './report.js';
+import { parseOptions, USAGE } from './options.js';
+import { stop } from './process.js';
+import { createReport } from './report.js';
 import { REAL_ROWS, ROWS } from './rows.js';
 import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
@@ -42,19 +45,21 @@ const SCENARIOS = [
 ];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
-await main();
+try {
+  await main();
+} catch (error) {
+  const failure = await failureOf(error);
+  reportFailure(failure, { json: false, debug: false });
+  process.exitCode = failure.exitCode;
+}
 
 async function main(): Promise<void> {
-  let options: BenchOptions;
-  let before: Results | undefined;
-  try {
-    options = parseOptions(process.argv.slice(2));
-    if (options.compareWith !== undefined) before = readResults(options.compareWith, options);
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}\n`);
-    process.exitCode = 2;
+  const options = parseOptions(process.argv.slice(2));
+  if (options === undefined) {
+    process.stdout.write(`${USAGE}\n`);
     return;
   }
+  const before = options.compareWith === undefined ? undefined : readResults(options.compareWith, options);
   const startedAt = new Date().toISOString();
   const path = join(RESULTS, `${startedAt.replaceAll(':', '-')}.json`);
   const about = { startedAt, node: process.version, cores: availableParallelism(), cpu: cpus()[0]?.model };
@@ -67,8 +72,11 @@ async function main(): Promise<void> {
   }
   const scratch = makeScratch(options.workDir);
   process.stderr.write(`seed ${options.seed}; results go to ${path}\n`);
-  await runAll(isReal ? [real] : SCENARIOS, { options, report, scratch });
-  process.stdout.write(`${report.text()}\n`);
+  try {
+    await runAll(isReal ? [real] : SCENARIOS, { options, report, scratch });
+  } finally {
+    process.stdout.write(`${report.text()}\n`);
+  }
   if (options.tableIn !== undefined) {
     const day = startedAt.slice(0, 'YYYY-MM-DD'.length);
     const heading = `${day}, ${about.cores} cores (${about.cpu}), Node ${about.node.slice(1)}, ${options.runs} runs, load ${busy.toFixed(1)} at the start:`;
@@ -91,16 +99,20 @@ function tellComparison({ lines, worse, doubts }: Comparison): void {
   }
 }
 
-/** A scenario that fails is reported, and the others still run. */
+/** A scenario that fails is reported, and the others still run. @throws PullError `interrupted`, `terminated` */
 async function runAll(scenarios: typeof SCENARIOS, bench: Bench): Promise<void> {
-  for (const scenario of scenarios) {
-    try {
-      await scenario(bench);
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      bench.report.warn(`${scenario.name} failed: ${reason}`);
+  await untilSignal(async (signal) => {
+    signal.addEventListener('abort', () => stop.abort(signal.reason));
+    for (const scenario of scenarios) {
+      try {
+        await scenario(bench);
+      } catch (error) {
+        signal.throwIfAborted();
+        const reason = error instanceof Error ? error.message : String(error);
+        bench.report.warn(`${scenario.name} failed: ${reason}`);
+      }
     }
-  }
+  });
 }
 
 /** Stores lie on the samples' disk, and are gone however the bench ends. */
@@ -108,6 +120,5 @@ function makeScratch(workDir: string): string {
   mkdirSync(workDir, { recursive: true });
   const scratch = mkdtempSync(join(workDir, 'stores-'));
   process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
   return scratch;
 }

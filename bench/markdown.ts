@@ -25,15 +25,16 @@ export function writeMarkdownTable(
 }
 
 function markdownTable(rows: readonly Row[]): string {
-  const lines = rows.map((row) => {
+  const shown = rows.filter(({ figure, note }) => figure !== null || note !== '');
+  const lines = shown.map((row) => {
     const { id, name, unit, figure, runs, note, verdict } = row;
-    const shown = figure === null ? 'not measured' : formatFigure(figure, unit);
+    const median = figure === null ? 'not measured' : formatFigure(figure, unit);
     const spread =
       runs.length > 1
         ? ` (${formatFigure(Math.min(...runs), unit)} to ${formatFigure(Math.max(...runs), unit)})`
         : '';
     const missed = verdict === 'NOT MET' ? ': **not met**' : '';
-    return [id, name.trim(), shown + spread, limitsOf(row) + missed, note];
+    return [id, name.trim(), median + spread, limitsOf(row) + missed, note];
   });
   const all = [
     ['row', 'what', 'median (least to most)', 'goal', ''],

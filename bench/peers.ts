@@ -1,8 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { missingProgram } from '../src/measure/child.js';
+import { curlPrograms, curlScript } from '../src/measure/peers.js';
 import { readLayers } from './layer-toc.js';
-import { missingProgram, runProgram } from './process.js';
-import type { Sample } from './sample.js';
+import { runProgram } from './process.js';
+import type { Sample, SampleFormat } from './sample.js';
 
 /** Another way to do what a pull does. */
 export interface Peer {
@@ -13,35 +15,21 @@ export interface Peer {
   run(host: string, sample: Sample, directory: string): Promise<number>;
 }
 
-/** How a pipeline decodes a blob, and whether it hashes that, too. */
-interface Decoding {
-  readonly decoder: 'zstd' | 'pigz';
-  readonly hashesBlob: boolean;
-}
-
-/** All layers at once, each: received, decoded, written as a tar, its DiffID compared, and its digest where `hashesBlob`. */
-export function verifiedPipeline({ decoder, hashesBlob }: Decoding): Peer {
-  const decode = { zstd: 'zstd -dcq', pigz: 'pigz -dc' }[decoder];
-  const hash = 'openssl dgst -sha256 -r';
-  const layerOf = (url: string, digests: readonly string[], tar: string) => {
-    // The shell waits for whatever writes into what it captures.
-    const blobHash = hashesBlob ? ` | tee >(${hash} >&3)` : '';
-    const hashes = `$( { curl -sf '${url}'${blobHash} | ${decode} | tee '${tar}' | ${hash}; } 3>&1 )`;
-    const proofs = digests.map((digest) => `[[ $hashes == *${digest}* ]]`);
-    return `{ ${[`hashes="${hashes}"`, ...proofs].join(' && ')}; } & pids+=($!)`;
-  };
+/** The pipeline of `zpull bench --against curl`, on layers of a format; with `hashesBlobs` it also proves the digests of the blobs. */
+export function verifiedPipeline(
+  format: Extract<SampleFormat, 'gzip' | 'zstd' | 'zstd:chunked'>,
+  hashesBlobs = false,
+): Peer {
   return {
-    name: `curl | ${decode} | tee | openssl`,
-    missing: absent('bash', 'curl', decoder, 'openssl'),
+    name: `curl | ${format === 'gzip' ? 'pigz' : 'zstd'} | tee | openssl`,
+    missing: absent(...curlPrograms({ layers: [{ digest: '', diffId: '', format }] })),
     run(host, sample, directory) {
       mkdirSync(directory);
-      const hex = (digest: string) => digest.slice('sha256:'.length);
-      const layers = readLayers(sample).map(({ descriptor: { digest }, diffId }, layer) => {
-        const digests = hashesBlob ? [hex(diffId), hex(digest)] : [hex(diffId)];
-        return layerOf(urlOf(host, digest), digests, join(directory, String(layer)));
+      const layers = readLayers(sample).map(({ descriptor: { digest }, diffId }) => {
+        return { digest, diffId, format };
       });
-      const script = ['set -o pipefail', ...layers, `for pid in "\${pids[@]}"; do wait $pid || exit 1; done`];
-      return runProgram('bash', ['-c', script.join('\n')]);
+      const script = curlScript({ url: `http://${host}/v2/bench`, layers }, hashesBlobs);
+      return runProgram('bash', ['-c', script], { directory });
     },
   };
 }
@@ -59,7 +47,7 @@ export const containersStorage: Peer = {
     writeFileSync(config, `[storage]\ndriver = "overlay"\n${places}\n[storage.options]\n${pullOptions}\n`);
     const options = ['copy', '--quiet', '--insecure-policy', '--src-tls-verify=false'];
     const copy = ['skopeo', ...options, `docker://${host}/bench:${ref}`, `containers-storage:bench/x:${ref}`];
-    return runProgram('unshare', ['--mount', 'env', `CONTAINERS_STORAGE_CONF=${config}`, ...copy]);
+    return runProgram('unshare', ['--mount', ...copy], { CONTAINERS_STORAGE_CONF: config });
   },
 };
 
@@ -70,17 +58,32 @@ export const tarPipe: Peer = {
   run(host, sample, directory) {
     mkdirSync(directory);
     const unpack = `zstd -dcq | tar -xp --numeric-owner -C '${directory}'`;
-    const layers = readLayers(sample).map(({ descriptor }) => urlOf(host, descriptor.digest));
-    const script = layers.map((url) => `curl -sf '${url}' | ${unpack}`).join(' && ');
+    const script = readLayers(sample)
+      .map(({ descriptor }) => `curl -sf 'http://${host}/v2/bench/blobs/${descriptor.digest}' | ${unpack}`)
+      .join(' && ');
     return runProgram('bash', ['-c', `set -o pipefail; ${script}`]);
   },
 };
 
-function urlOf(host: string, digest: string): string {
-  return `http://${host}/v2/bench/blobs/${digest}`;
-}
+/** Copies of the image into an OCI layout. */
+export const skopeoCopy: Peer = {
+  name: 'skopeo',
+  missing: absent('skopeo'),
+  run(host, { ref }, directory) {
+    const options = ['copy', '--quiet', '--insecure-policy', '--src-tls-verify=false'];
+    return runProgram('skopeo', [...options, `docker://${host}/bench:${ref}`, `oci:${directory}:x`]);
+  },
+};
 
-function absent(...programs: readonly string[]): string | undefined {
+export const cranePull: Peer = {
+  name: 'crane',
+  missing: absent('crane'),
+  run: (host, { ref }, directory) =>
+    runProgram('crane', ['pull', '--insecure', '--format', 'oci', `${host}/bench:${ref}`, directory]),
+};
+
+/** Says which of these programs is not installed, if one is not. */
+export function absent(...programs: readonly string[]): string | undefined {
   const program = missingProgram(...programs);
   return program === undefined ? undefined : `${program} is not installed`;
 }

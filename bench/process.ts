@@ -1,96 +1,99 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { PullResult } from '../src/api/pull.js';
+import { type Ended, runChild } from '../src/measure/child.js';
+import { type Called, runCommand, runNode as runNodeOn } from '../src/measure/command.js';
 
-/** A process that ran to its end. */
-export interface Finished {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly stdout: string;
-  readonly stderr: string;
-  /** From spawn to end. */
-  readonly wallMs: number;
-}
+/** The program as users start it, from dist/bench on. */
+export const ZPULL = fileURLToPath(new URL('../../bin/zpull.cjs', import.meta.url));
 
-/** Starts node with `args`, on the cores that `cores` names in taskset's words when given. */
-export function startNode(args: readonly string[], cores?: string): ChildProcess {
-  const count = cores === undefined ? availableParallelism() : cores.split(',').length;
-  const command = [process.execPath, ...args];
-  const [program = '', ...rest] = cores === undefined ? command : ['taskset', '-c', cores, ...command];
-  // As bin/zpull.cjs sets it: decodes run on libuv's pool, and look-ups of names must not queue behind them.
-  const env = { ...process.env, UV_THREADPOOL_SIZE: String(count + 4) };
-  // The fourth is for bench/meter-child.cts.
-  return spawn(program, rest, { env, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
-}
-
-/** Whether processes can be pinned to these cores here. */
-export function canPin(cores: string): boolean {
-  return spawnSync('taskset', ['-c', cores, process.execPath, '--version']).status === 0;
-}
-
-/** Waits for the end of a process, with what it wrote. `onLine` hears of each whole line of stdout at once. */
-export function finish(
-  child: ChildProcess,
-  onLine: (line: string) => void = () => undefined,
-): Promise<Finished> {
-  const startedMs = performance.now();
-  let stdout = '';
-  let stderr = '';
-  let seen = 0;
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text;
-    for (let end = stdout.indexOf('\n', seen); end >= 0; end = stdout.indexOf('\n', seen)) {
-      onLine(stdout.slice(seen, end));
-      seen = end + 1;
-    }
-  });
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-  });
-  return new Promise((resolve, reject) => {
-    let wallMs = 0;
-    child.once('error', reject);
-    child.once('exit', () => {
-      wallMs = performance.now() - startedMs;
-    });
-    child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr, wallMs }));
-  });
-}
-
-/** Runs node to its end. */
-export function runNode(args: readonly string[], cores?: string): Promise<Finished> {
-  return finish(startNode(args, cores));
-}
-
-/** Runs another program to its end; its seconds. @throws Error when it fails */
-export async function runProgram(program: string, args: readonly string[]): Promise<number> {
-  const finished = await finish(spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
-  const { code, signal, stderr, wallMs } = finished;
-  if (code !== 0) throw new Error(`${program} ended with ${signal ?? code}: ${stderr.slice(-4000)}`);
-  return wallMs / 1000;
-}
-
-/** The first of these programs that is not installed. */
-export function missingProgram(...programs: readonly string[]): string | undefined {
-  const directories = (process.env['PATH'] ?? '').split(delimiter);
-  return programs.find((program) => !directories.some((directory) => existsSync(join(directory, program))));
-}
+/** Aborting it kills what runs. */
+export const stop = new AbortController();
 
 /** Path of a compiled file of the bench. */
 export function benchFile(name: string): string {
   return fileURLToPath(new URL(name, import.meta.url));
 }
 
-/** The last line of stdout as JSON. @throws Error with stderr when the process failed */
-export function lastJson(finished: Finished): unknown {
-  const { code, signal, stdout, stderr } = finished;
-  if (code !== 0) throw new Error(`a process ended with ${signal ?? code}: ${stderr.slice(-4000)}`);
-  return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+/** Runs node to its end, on the cores that `cores` names in taskset's words when given. */
+export function runNode(args: readonly string[], cores?: string): Promise<Ended> {
+  return runNodeOn(args, cores, { signal: stop.signal });
 }
 
-/** Seconds of `process.cpuUsage()`. */
-export function cpuSeconds(cpu: NodeJS.CpuUsage): number {
-  return (cpu.user + cpu.system) / 1e6;
+/** Runs another program to its end; returns its seconds. @throws Error when it fails */
+export async function runProgram(
+  program: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<number> {
+  const ended = await runChild(program, args, { signal: stop.signal, env: { ...process.env, ...env } });
+  if (ended.code !== 0) throw failed(program, ended);
+  return ended.wallMs / 1000;
+}
+
+/** Says how a program failed. */
+export function failed(program: string, { code, signal, stderr }: Ended): Error {
+  return new Error(`${program} ended with ${signal ?? code}: ${stderr}`);
+}
+
+/** One run of the command, its threads and programs included. */
+export interface CommandRun {
+  readonly result: PullResult;
+  readonly wallSeconds: number;
+  readonly cpuSeconds: number;
+  /** NaN of a command that does not state it. */
+  readonly peakMemoryBytes: number;
+}
+
+/** Runs the command quietly. `cores`: as `runNode`. @throws PullError when it fails */
+export async function runZpull(words: readonly string[], cores?: string): Promise<CommandRun> {
+  const options = { signal: stop.signal, ...(cores !== undefined && { cores }) };
+  return commandRunOf(await runCommand([ZPULL, ...words, '--json', '-q'], options));
+}
+
+function commandRunOf({ result, wallSeconds, cpuSeconds, peakMemoryBytes }: Called): CommandRun {
+  return {
+    // Of other commands than pull nobody looks at it but for what they have in common.
+    result: result as PullResult,
+    wallSeconds,
+    cpuSeconds: cpuSeconds ?? 0,
+    peakMemoryBytes: peakMemoryBytes ?? Number.NaN,
+  };
+}
+
+export interface PullJob {
+  readonly host: string;
+  /** Name of the image in the layout. */
+  readonly ref: string;
+  readonly store: string;
+  readonly workers?: number;
+  readonly connections?: number;
+  readonly limitRate?: number;
+}
+
+/** The command line of a pull, or of another command on the same image. */
+export function pullWords(
+  { host, ref, store, workers, connections, limitRate }: PullJob,
+  command = 'pull',
+): string[] {
+  const given = { workers, connections, 'limit-rate': limitRate };
+  const options = Object.entries(given).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, String(value)],
+  );
+  const image = [`${host}/bench:${ref}`, '--store', store, '--platform', 'linux/amd64'];
+  return [command, ...image, ...options, '--plain-http'];
+}
+
+/** Pulls to the end. `cores`: as `runNode`. @throws PullError when the pull fails */
+export function runPull(job: PullJob, cores?: string): Promise<CommandRun> {
+  return runZpull(pullWords(job), cores);
+}
+
+/** Compressed bytes of all layers. */
+export function blobBytes({ layers }: PullResult): number {
+  return layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+}
+
+/** Bytes of all tars. */
+export function tarBytes({ layers }: PullResult): number {
+  return layers.reduce((sum, layer) => sum + layer.tarBytes, 0);
 }

@@ -4,17 +4,15 @@
  * && node dist/bench/report-picture.js` (minutes). The whole page and the report are left in the work
  * directory.
  */
-import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { startBrowser } from '../test/support/browser.js';
 import { parseOptions } from './options.js';
-import { finish } from './process.js';
+import { runProgram, ZPULL } from './process.js';
 import { treeSample } from './sample.js';
 import { withServer } from './server.js';
 
-const ZPULL = fileURLToPath(new URL('../../bin/zpull.cjs', import.meta.url));
 const PICTURE = fileURLToPath(new URL('../../docs/images/bench.png', import.meta.url));
 
 const NETWORK = { latencyMs: 50, ratePerConnectionBytes: 20e6 };
@@ -27,7 +25,9 @@ const WIDTH = 760;
 /** Everybody who clones the repository gets it. */
 const MAX_PICTURE_BYTES = 150_000;
 
-const { runs, files, workDir } = parseOptions(process.argv.slice(2));
+const options = parseOptions(process.argv.slice(2));
+if (options === undefined) throw new Error('takes --runs, --files and --work');
+const { runs, files, workDir } = options;
 mkdirSync(workDir, { recursive: true });
 const page = join(workDir, 'bench.html');
 const report = join(workDir, 'bench.json');
@@ -36,18 +36,8 @@ const store = mkdtempSync(join(workDir, 'store-'));
 try {
   await withServer({ layout: layoutDir, ...NETWORK }, async ({ host }) => {
     const image = `${host}/sample/tree:${ref}`;
-    await measure([
-      image,
-      ...SETTINGS,
-      '--runs',
-      String(runs),
-      '--store',
-      store,
-      '--html',
-      page,
-      '--json',
-      report,
-    ]);
+    const own = ['--runs', String(runs), '--store', store, '--html', page, '--json', report];
+    await runProgram(process.execPath, [ZPULL, 'bench', image, ...SETTINGS, ...own]);
   });
 } finally {
   rmSync(store, { recursive: true, force: true });
@@ -56,15 +46,6 @@ const picture = await pictureOf(page);
 if (picture.length > MAX_PICTURE_BYTES) throw new Error(`the picture has ${picture.length} bytes`);
 mkdirSync(dirname(PICTURE), { recursive: true });
 writeFileSync(PICTURE, picture);
-
-/** @throws Error when the command fails */
-async function measure(args: readonly string[]): Promise<void> {
-  const child = spawn(process.execPath, [ZPULL, 'bench', ...args], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  const { code, signal } = await finish(child);
-  if (code !== 0) throw new Error(`zpull bench ended with ${signal ?? code}`);
-}
 
 /** The first sections of the page, in light colors, as a PNG. */
 async function pictureOf(path: string): Promise<Uint8Array> {

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { medianOf, spreadOf, statisticsOf } from '../src/measure/statistics.js';
 import { formatFigure, limitsOf, ROWS, type RowDefinition, rowNumber } from './rows.js';
-import { median, spread } from './statistics.js';
 
 /** A wider spread than this of repeated runs makes their median doubtful. */
 const DOUBTFUL_SPREAD = 0.2;
@@ -37,7 +37,7 @@ export interface Report {
   skip(id: string, reason: string): void;
   warn(message: string): void;
   rows(): Row[];
-  /** The table and the warnings as text. */
+  /** As text: a table of what was measured, what could not be, and the warnings. */
   text(): string;
 }
 
@@ -62,8 +62,9 @@ export function createReport(
       const row = measured(rows.get(id)!, measurement);
       rows.set(id, row);
       const { by = 'median', runs } = measurement;
-      if (by === 'median' && row.verdict !== 'info' && spread(runs) > DOUBTFUL_SPREAD) {
-        warn(`row ${id} is doubtful: ${runs.length} runs lie ${(spread(runs) * 100).toFixed(0)} % apart`);
+      const spread = spreadOf(statisticsOf(runs));
+      if (by === 'median' && row.verdict !== 'info' && spread > DOUBTFUL_SPREAD) {
+        warn(`row ${id} is doubtful: ${runs.length} runs lie ${(spread * 100).toFixed(0)} % apart`);
       }
       save();
     },
@@ -73,7 +74,15 @@ export function createReport(
     },
     warn,
     rows: () => [...rows.values()],
-    text: () => [table([...rows.values()]), ...warnings.map((warning) => `warning: ${warning}`)].join('\n'),
+    text: () => {
+      const all = [...rows.values()];
+      const skipped = all.filter(({ figure, note }) => figure === null && note !== '');
+      return [
+        table(all.filter(({ figure }) => figure !== null)),
+        ...skipped.map(({ id, note }) => `row ${id} was not measured: ${note}`),
+        ...warnings.map((warning) => `warning: ${warning}`),
+      ].join('\n');
+    },
   };
 }
 
@@ -82,7 +91,7 @@ function unmeasured(row: RowDefinition, note: string): Row {
 }
 
 function measured(row: RowDefinition, { runs, by = 'median', note = '' }: Measurement): Row {
-  const figure = by === 'median' ? median(runs) : worst(row, runs);
+  const figure = by === 'median' ? medianOf(runs) : worst(row, runs);
   return { ...row, figure, verdict: verdict(row, figure), runs, note };
 }
 

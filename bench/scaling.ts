@@ -1,15 +1,14 @@
 /** Measures what parts of a pull can be shared by cores, and prints where the model of docs/scaling.md has it stop getting faster. */
-import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import type { PullResult } from '../src/api/pull.js';
+import { runCommand } from '../src/measure/command.js';
+import { medianOf } from '../src/measure/statistics.js';
 import { parseOptions } from './options.js';
-import { benchFile } from './process.js';
-import type { PullChildOptions } from './pull-child.js';
+import { blobBytes, pullWords, stop, ZPULL } from './process.js';
 import { oneLayerSample, type Sample, type SampleFormat } from './sample.js';
 import { type Machine, predict, type Shares } from './scaling-model.js';
 import { withServer } from './server.js';
-import { median } from './statistics.js';
 
 const CORES = [1, 2, 4, 8, 16, 32];
 const LAYERS = [1, 10];
@@ -31,7 +30,9 @@ const TICKS_PER_SECOND = 100;
 
 if (process.platform !== 'linux')
   throw new Error('the times of single threads are read from /proc, which only Linux has');
-const { runs, files, workDir } = parseOptions(process.argv.slice(2));
+const options = parseOptions(process.argv.slice(2));
+if (options === undefined) throw new Error('takes --runs, --files and --work');
+const { runs, files, workDir } = options;
 mkdirSync(workDir, { recursive: true });
 for (const format of FORMATS) {
   const sample = await oneLayerSample(workDir, files, format);
@@ -43,7 +44,7 @@ for (const format of FORMATS) {
     }
     return all;
   });
-  const middle = (of: (shares: (typeof measured)[number]) => number) => median(measured.map(of));
+  const middle = (of: (shares: (typeof measured)[number]) => number) => medianOf(measured.map(of));
   const shares = {
     startSeconds: middle(({ startSeconds }) => startSeconds),
     allSeconds: middle(({ allSeconds }) => allSeconds),
@@ -69,49 +70,44 @@ function threadSeconds(pid: number): Map<number, number> {
 /** Pulls once, and looks at the threads until they end. With one thread in libuv's pool, that is the one that inflates a stream. */
 async function measure(sample: Sample, host: string): Promise<Shares> {
   const store = mkdtempSync(join(workDir, 'scaling-'));
-  const options = { store, workers: WORKERS, plainHttp: true, platform: 'linux/amd64' };
-  const told: PullChildOptions = { reference: `${host}/bench:${sample.ref}`, options };
-  const child = spawn(process.execPath, [benchFile('pull-child.js'), JSON.stringify(told)], {
-    env: { ...process.env, UV_THREADPOOL_SIZE: '1' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const pid = child.pid ?? 0;
+  const job = { host, ref: sample.ref, store, workers: WORKERS };
   const last = new Map<number, number>();
-  const look = () => {
-    for (const [thread, seconds] of threadSeconds(pid)) last.set(thread, seconds);
-  };
+  let pid = 0;
+  let before: ReadonlyMap<number, number> | undefined;
   const timer = setInterval(() => {
     try {
-      look();
+      for (const [thread, seconds] of threadSeconds(pid)) last.set(thread, seconds);
     } catch {
-      // A thread has ended between the two looks, or the process.
+      // A thread has ended between the two looks, or the process, or it has not begun.
     }
   }, SAMPLE_MS);
-  let before: ReadonlyMap<number, number> | undefined;
-  let blobBytes: number | undefined;
   try {
-    for await (const line of createInterface({ input: child.stdout })) {
-      const { plannedBytes, result } = JSON.parse(line);
-      if (plannedBytes !== undefined) before = threadSeconds(pid);
-      if (result !== undefined) blobBytes = result.layers[0].sizeBytes;
-    }
+    const { result } = await runCommand([ZPULL, ...pullWords(job), '--json', '--progress', 'json'], {
+      signal: stop.signal,
+      env: { UV_THREADPOOL_SIZE: '1' },
+      onStart: (number) => {
+        pid = number;
+      },
+      onEvent: ({ event }) => {
+        if (event === 'planned') before ??= threadSeconds(pid);
+      },
+    });
+    const atPlan = before ?? new Map<number, number>();
+    const costs = Array.from(last, ([thread, seconds]) => ({
+      isMain: thread === pid,
+      seconds: seconds - (atPlan.get(thread) ?? 0),
+    }));
+    return {
+      startSeconds: sum([...atPlan.values()]),
+      allSeconds: sum(costs.map(({ seconds }) => seconds)),
+      mainSeconds: sum(costs.filter(({ isMain }) => isMain).map(({ seconds }) => seconds)),
+      layerSeconds: Math.max(...costs.filter(({ isMain }) => !isMain).map(({ seconds }) => seconds)),
+      blobBytes: blobBytes(result as PullResult),
+    };
   } finally {
     clearInterval(timer);
     rmSync(store, { recursive: true, force: true });
   }
-  if (before === undefined || blobBytes === undefined) throw new Error('the pull failed');
-  const atPlan = before;
-  const costs = Array.from(last, ([thread, seconds]) => ({
-    isMain: thread === pid,
-    seconds: seconds - (atPlan.get(thread) ?? 0),
-  }));
-  return {
-    startSeconds: sum([...atPlan.values()]),
-    allSeconds: sum(costs.map(({ seconds }) => seconds)),
-    mainSeconds: sum(costs.filter(({ isMain }) => isMain).map(({ seconds }) => seconds)),
-    layerSeconds: Math.max(...costs.filter(({ isMain }) => !isMain).map(({ seconds }) => seconds)),
-    blobBytes,
-  };
 }
 
 function sum(values: readonly number[]): number {

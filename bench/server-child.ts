@@ -1,12 +1,10 @@
-import { createInterface } from 'node:readline';
 import { type RegistryOptions, startRegistry } from '../src/sandbox/registry-server.js';
 
-// Options come as JSON in the first argument; the answer to any line on stdin is the CPU used so far; its end is ours.
+// Options come as JSON in the first argument; the answer to any message is the CPU seconds used so far.
 const registry = await startRegistry(JSON.parse(process.argv[2] ?? '') as RegistryOptions);
-tell({ host: registry.host });
-for await (const _ of createInterface({ input: process.stdin })) tell({ cpu: process.cpuUsage() });
-await registry.close();
-
-function tell(line: object): void {
-  process.stdout.write(`${JSON.stringify(line)}\n`);
-}
+process.on('message', () => {
+  const { user, system } = process.cpuUsage();
+  process.send!((user + system) / 1e6);
+});
+process.once('disconnect', () => void registry.close());
+process.send!({ host: registry.host });

@@ -1,51 +1,39 @@
-import { createInterface } from 'node:readline';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import type { RegistryOptions } from '../src/sandbox/registry-server.js';
-import { benchFile, cpuSeconds, finish, startNode } from './process.js';
+import { benchFile } from './process.js';
 
 export interface Server {
   /** `127.0.0.1:PORT`. */
   readonly host: string;
   /** CPU seconds that it used so far. */
   cpuSeconds(): Promise<number>;
-  stop(): Promise<void>;
 }
 
-/** Starts the sandbox registry in a process of its own, pinned to `cores` when given. */
-async function startServer(options: RegistryOptions, cores?: string): Promise<Server> {
-  const child = startNode([benchFile('server-child.js'), JSON.stringify(options)], cores);
-  const { stdin, stdout } = child;
-  if (stdin === null || stdout === null) throw new Error('the server has no pipes');
-  const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
-  const ended = finish(child);
-  const next = async (): Promise<Record<string, unknown>> => {
-    const { value, done } = await lines.next();
-    if (done === true) throw new Error(`the server ended: ${(await ended).stderr}`);
-    return JSON.parse(value) as Record<string, unknown>;
-  };
-  const { host } = await next();
-  return {
-    host: String(host),
-    async cpuSeconds() {
-      stdin.write('\n');
-      return cpuSeconds((await next())['cpu'] as NodeJS.CpuUsage);
-    },
-    async stop() {
-      stdin.end();
-      await ended;
-    },
-  };
-}
-
-/** Runs `action` with a server that is stopped afterwards. */
+/** Runs `action` with the sandbox registry in a process of its own, pinned to `cores` when given, which ends afterwards. */
 export async function withServer<T>(
   options: RegistryOptions,
   action: (server: Server) => Promise<T>,
   cores?: string,
 ): Promise<T> {
-  const server = await startServer(options, cores);
+  const pinned =
+    cores === undefined ? {} : { execPath: 'taskset', execArgv: ['-c', cores, process.execPath] };
+  const child = fork(benchFile('server-child.js'), [JSON.stringify(options)], pinned);
+  const ended = once(child, 'close');
+  const answer = async <Answer>(): Promise<Answer> => {
+    const died = ended.then(() => Promise.reject(new Error('the server ended')));
+    const [message] = await Promise.race([once(child, 'message'), died]);
+    return message as Answer;
+  };
   try {
-    return await action(server);
+    const { host } = await answer<{ host: string }>();
+    const cpuSeconds = () => {
+      child.send('cpu');
+      return answer<number>();
+    };
+    return await action({ host, cpuSeconds });
   } finally {
-    await server.stop();
+    if (child.connected) child.disconnect();
+    await ended;
   }
 }

@@ -1,9 +1,8 @@
+import { medianOf } from '../../src/measure/statistics.js';
 import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
-import { runNode } from '../process.js';
-import { type PullRun, runPull } from '../pull-process.js';
+import { type CommandRun, runNode, runPull } from '../process.js';
 import { treeSample } from '../sample.js';
 import { withServer } from '../server.js';
-import { median } from '../statistics.js';
 
 /** A short process: several in a run cost little and steady the figure. */
 const TIMES = 5;
@@ -13,7 +12,7 @@ export async function again(bench: Bench): Promise<void> {
   if (!wants(bench, 8)) return;
   const { layoutDir, ref } = await treeSample(bench.options.workDir, bench.options.files, 1);
   const ratios: number[] = [];
-  const pulls: PullRun[] = [];
+  const pulls: CommandRun[] = [];
   const emptyMs: number[] = [];
   await withServer({ layout: layoutDir }, ({ host }) =>
     withStore(bench, async (store) => {
@@ -24,11 +23,11 @@ export async function again(bench: Bench): Promise<void> {
           pulls.push(await runPull({ host, ref, store }));
         }
         const last = pulls.slice(-TIMES).map(({ wallSeconds }) => wallSeconds * 1000);
-        ratios.push(median(last) / median(emptyMs.slice(-TIMES)));
+        ratios.push(medianOf(last) / medianOf(emptyMs.slice(-TIMES)));
       }
     }),
   );
   recordWanted(bench, '8a', [Math.max(...pulls.map(({ result }) => result.fetchedBytes))]);
-  const wallMs = median(pulls.map(({ wallSeconds }) => wallSeconds * 1000));
-  recordWanted(bench, '8b', ratios, `${wallMs.toFixed(0)} / ${median(emptyMs).toFixed(0)} ms`);
+  const wallMs = medianOf(pulls.map(({ wallSeconds }) => wallSeconds * 1000));
+  recordWanted(bench, '8b', ratios, `${wallMs.toFixed(0)} / ${medianOf(emptyMs).toFixed(0)} ms`);
 }

@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process';
-import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
+import { type Bench, type ColdPull, coldPull, eachRun, recordWanted, wants } from '../context.js';
 import { readLayers } from '../layer-toc.js';
-import { finish } from '../process.js';
-import { type PullRun, runPull } from '../pull-process.js';
-import { oneLayerSample, type Sample, type SampleFormat, treeSample } from '../sample.js';
+import { runProgram } from '../process.js';
+import { oneLayerSample, type SampleFormat, treeSample } from '../sample.js';
 import { withServer } from '../server.js';
 
 /** Rows 13 to 15 and 17: layers in other formats than zstd:chunked with tar-split. */
@@ -26,12 +24,13 @@ async function opaqueLayer(
 ): Promise<void> {
   const sample = await oneLayerSample(bench.options.workDir, bench.options.files, format);
   const [blob = ''] = readLayers(sample).map(({ blobPath }) => blobPath);
-  const pulls: PullRun[] = [];
+  const pulls: ColdPull[] = [];
   const pipes: number[] = [];
-  await withServer({ layout: sample.layoutDir }, async ({ host }) => {
+  await withServer({ layout: sample.layoutDir }, async (server) => {
     for (const _ of eachRun(bench, `${decoder} | openssl, and one ${format} layer`)) {
-      pipes.push(await pipeSeconds(`${decoder} < "$0" | openssl dgst -sha256`, blob));
-      pulls.push(await pullOnce(bench, host, sample));
+      const pipe = `${decoder} < "$0" | openssl dgst -sha256`;
+      pipes.push(await runProgram('bash', ['-o', 'pipefail', '-c', pipe, blob]));
+      pulls.push(await coldPull(bench, server, sample));
     }
   });
   const ratios = pulls.map(({ wallSeconds }, i) => wallSeconds / pipes[i]!);
@@ -47,7 +46,7 @@ async function opaqueLayer(
   recordWanted(
     bench,
     rows.memory,
-    pulls.map(({ maxRssBytes }) => maxRssBytes),
+    pulls.map(({ peakMemoryBytes }) => peakMemoryBytes),
   );
 }
 
@@ -60,17 +59,17 @@ async function chunked(
   const { workDir, files } = bench.options;
   const modern = await treeSample(workDir, files, 1);
   const other = await treeSample(workDir, files, 1, format);
-  const pulls: PullRun[] = [];
-  const moderns: PullRun[] = [];
+  const pulls: ColdPull[] = [];
+  const moderns: ColdPull[] = [];
   await withServer({ layout: modern.layoutDir }, (first) =>
     withServer({ layout: other.layoutDir }, async (second) => {
       for (const _ of eachRun(bench, `zstd:chunked with tar-split, and ${format}`)) {
-        moderns.push(await pullOnce(bench, first.host, modern));
-        pulls.push(await pullOnce(bench, second.host, other));
+        moderns.push(await coldPull(bench, first, modern));
+        pulls.push(await coldPull(bench, second, other));
       }
     }),
   );
-  const seconds = (run: PullRun) => `${run.wallSeconds.toFixed(2)} s, ${run.cpuSeconds.toFixed(2)} CPU s`;
+  const seconds = (run: ColdPull) => `${run.wallSeconds.toFixed(2)} s, ${run.cpuSeconds.toFixed(2)} CPU s`;
   const note = pulls.map((run, i) => `${seconds(run)} / ${seconds(moderns[i]!)}`).join('; ');
   recordWanted(
     bench,
@@ -81,20 +80,6 @@ async function chunked(
   recordWanted(
     bench,
     rows.memory,
-    pulls.map(({ maxRssBytes }) => maxRssBytes),
+    pulls.map(({ peakMemoryBytes }) => peakMemoryBytes),
   );
-}
-
-function pullOnce(bench: Bench, host: string, { ref }: Sample): Promise<PullRun> {
-  return withStore(bench, (store) => runPull({ host, ref, store }));
-}
-
-/** Wall seconds of a shell's pipe; `$0` is its one argument. @throws Error when it fails */
-async function pipeSeconds(script: string, argument: string): Promise<number> {
-  const child = spawn('bash', ['-o', 'pipefail', '-c', script, argument], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const { code, stderr, wallMs } = await finish(child);
-  if (code !== 0) throw new Error(`${script} failed: ${stderr}`);
-  return wallMs / 1000;
 }

@@ -1,7 +1,7 @@
+import { runCommand } from '../../src/measure/command.js';
 import { createPrng } from '../../src/sandbox/sample-content.js';
-import { type Bench, recordWanted, wants, withStore } from '../context.js';
-import { finish } from '../process.js';
-import { blobBytes, type PullJob, runPull, startPull } from '../pull-process.js';
+import { type Bench, coldPull, recordWanted, wants, withStore } from '../context.js';
+import { blobBytes, type PullJob, pullWords, runPull, stop, ZPULL } from '../process.js';
 import { formatFigure, ROWS } from '../rows.js';
 import { type Sample, treeSample } from '../sample.js';
 import { type Server, withServer } from '../server.js';
@@ -55,8 +55,8 @@ export async function kill(bench: Bench): Promise<void> {
   });
 }
 
-async function wholePull(bench: Bench, { ref }: Sample, { host }: Server): Promise<Whole> {
-  const { result, wallSeconds } = await withStore(bench, (store) => runPull({ host, ref, store }));
+async function wholePull(bench: Bench, sample: Sample, server: Server): Promise<Whole> {
+  const { result, wallSeconds } = await coldPull(bench, server, sample);
   return {
     wallMs: wallSeconds * 1000,
     fetchedBytes: result.fetchedBytes,
@@ -90,25 +90,32 @@ async function killTimes(times: number, kills: Kills): Promise<Outcome[]> {
 }
 
 /** Undefined when the pull ended before it could be killed. */
-async function killedPull({ host, ref, store }: PullJob, afterMs: number): Promise<Received | undefined> {
-  const child = startPull({ host, ref, store });
-  let last = { bytes: 0, atMs: performance.now() };
+async function killedPull(job: PullJob, afterMs: number): Promise<Received | undefined> {
+  const killer = new AbortController();
+  let last = { bytes: 0, atMs: 0 };
   let rate = 0;
   let killedMs = 0;
+  const startedMs = performance.now();
   const timer = setTimeout(() => {
-    killedMs = performance.now();
-    child.kill('SIGKILL');
+    killedMs = performance.now() - startedMs;
+    killer.abort();
   }, afterMs);
-  const { signal } = await finish(child, (line) => {
-    const { receivedBytes: bytes } = JSON.parse(line) as { receivedBytes?: number };
-    if (bytes === undefined) return;
-    const atMs = performance.now();
-    rate = (bytes - last.bytes) / (atMs - last.atMs);
-    last = { bytes, atMs };
-  });
-  clearTimeout(timer);
-  if (signal !== 'SIGKILL') return undefined;
-  return { toldBytes: last.bytes, likelyBytes: last.bytes + rate * Math.max(0, killedMs - last.atMs) };
+  try {
+    await runCommand([ZPULL, ...pullWords(job), '--json', '--progress', 'json'], {
+      signal: AbortSignal.any([stop.signal, killer.signal]),
+      onEvent: ({ receivedBytes: bytes }, atMs) => {
+        if (typeof bytes !== 'number') return;
+        rate = (bytes - last.bytes) / (atMs - last.atMs);
+        last = { bytes, atMs };
+      },
+    });
+    return undefined;
+  } catch (error) {
+    if (!killer.signal.aborted) throw error;
+    return { toldBytes: last.bytes, likelyBytes: last.bytes + rate * Math.max(0, killedMs - last.atMs) };
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function goOn({ host, ref, store }: PullJob, received: Received, whole: Whole): Promise<Outcome> {

@@ -1,5 +1,4 @@
-import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
-import { runPull } from '../pull-process.js';
+import { type Bench, coldPull, eachRun, recordWanted, wants } from '../context.js';
 import { treeSample } from '../sample.js';
 import { withServer } from '../server.js';
 
@@ -9,13 +8,13 @@ const SECONDS = 20;
 /** Row 18: how well --limit-rate is kept, all threads and connections together, start-up included. */
 export async function limited(bench: Bench): Promise<void> {
   if (!wants(bench, 18)) return;
-  const { layoutDir, ref } = await treeSample(bench.options.workDir, bench.options.files, 1);
+  const sample = await treeSample(bench.options.workDir, bench.options.files, 1);
   const ratios: number[] = [];
-  await withServer({ layout: layoutDir }, async ({ host }) => {
-    const { result } = await withStore(bench, (store) => runPull({ host, ref, store }));
+  await withServer({ layout: sample.layoutDir }, async (server) => {
+    const { result } = await coldPull(bench, server, sample);
     const limitRate = Math.round(result.fetchedBytes / SECONDS);
     for (const _ of eachRun(bench, `--limit-rate ${limitRate}`)) {
-      const run = await withStore(bench, (store) => runPull({ host, ref, store, limitRate }));
+      const run = await coldPull(bench, server, { ...sample, limitRate });
       ratios.push(((run.result.fetchedBytes / run.result.durationMs) * 1000) / limitRate);
     }
   });

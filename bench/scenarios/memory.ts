@@ -1,8 +1,7 @@
-import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
-import { runPull } from '../pull-process.js';
+import { medianOf } from '../../src/measure/statistics.js';
+import { type Bench, coldPull, eachRun, recordWanted, wants } from '../context.js';
 import { type Sample, smallFilesSample, treeSample } from '../sample.js';
 import { withServer } from '../server.js';
-import { median } from '../statistics.js';
 
 /** 4 GiB and about 0.5 GiB of tar. */
 const LARGE_FILES = 80_000;
@@ -24,19 +23,17 @@ export async function memory(bench: Bench): Promise<void> {
       continue;
     }
     const bytes = await peaks(bench, await sample());
-    const ratios = bytes.map((each) => each / median(baseBytes));
-    recordWanted(bench, id, ratios, `${(median(bytes) / 1e6).toFixed(0)} MB`);
+    const ratios = bytes.map((each) => each / medianOf(baseBytes));
+    recordWanted(bench, id, ratios, `${(medianOf(bytes) / 1e6).toFixed(0)} MB`);
   }
 }
 
-async function peaks(bench: Bench, { layoutDir, ref }: Sample): Promise<number[]> {
-  return withServer({ layout: layoutDir }, async ({ host }) => {
+async function peaks(bench: Bench, sample: Sample): Promise<number[]> {
+  return withServer({ layout: sample.layoutDir }, async (server) => {
     const bytes: number[] = [];
-    for (const _ of eachRun(bench, `peak memory of ${layoutDir}`)) {
-      const { maxRssBytes } = await withStore(bench, (store) =>
-        runPull({ host, ref, store, workers: 2, connections: 16 }),
-      );
-      bytes.push(maxRssBytes);
+    for (const _ of eachRun(bench, `peak memory of ${sample.layoutDir}`)) {
+      const run = await coldPull(bench, server, { ...sample, workers: 2, connections: 16 });
+      bytes.push(run.peakMemoryBytes);
     }
     return bytes;
   });

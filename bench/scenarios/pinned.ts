@@ -1,51 +1,51 @@
+import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
-import { MachineLoad } from '../machine-load.js';
-import { canPin } from '../process.js';
-import { type PullRun, runPull } from '../pull-process.js';
+import { medianOf } from '../../src/measure/statistics.js';
+import {
+  type Bench,
+  type ColdPull,
+  coldPull,
+  eachRun,
+  recordWanted,
+  wants,
+  warnOfOthers,
+} from '../context.js';
 import { type Sample, treeSample } from '../sample.js';
-import { type Server, withServer } from '../server.js';
-import { median } from '../statistics.js';
+import { withServer } from '../server.js';
 
 /** Row 3: client and server together on one core and on two, in turns. */
 export async function pinned(bench: Bench): Promise<void> {
   if (!wants(bench, 3)) return;
-  if (availableParallelism() < 2) return bench.report.skip('3', 'needs a second core');
-  if (!canPin('0,1')) return bench.report.skip('3', 'needs taskset and cores 0 and 1');
-  const { layoutDir, ref } = await treeSample(bench.options.workDir, bench.options.files, 1);
-  const runs: Readonly<Record<string, PullRun[]>> = { '0': [], '0,1': [] };
-  const load = new MachineLoad();
-  for (const _ of eachRun(bench, 'one core and two')) {
-    for (const [cores, done] of Object.entries(runs)) {
-      done.push(await pullOn(bench, { layoutDir, ref }, cores, load));
-    }
-  }
-  const [one = [], two = []] = Object.values(runs);
+  const missing = missingCores();
+  if (missing !== undefined) return bench.report.skip('3', missing);
+  const sample = await treeSample(bench.options.workDir, bench.options.files, 1);
+  const { one, two } = await onOneAndTwo(bench, sample);
   const ratios = one.map((run, i) => run.wallSeconds / two[i]!.wallSeconds);
   recordWanted(bench, '3', ratios, `${costs(one)} on one; ${costs(two)} on two`);
-  load.warn(bench.report, 'on one core and on two');
+  warnOfOthers(bench, [...one, ...two], 'on one core and on two');
 }
 
-/** A server and a pull on the same cores. */
-function pullOn(
-  bench: Bench,
-  { layoutDir, ref }: Sample,
-  cores: string,
-  load: MachineLoad,
-): Promise<PullRun> {
-  const pullFrom = (server: Server) =>
-    withStore(bench, async (store) => {
-      const before = await server.cpuSeconds();
-      load.start();
-      const run = await runPull({ host: server.host, ref, store }, cores);
-      load.stop(run.cpuSeconds + (await server.cpuSeconds()) - before);
-      return run;
-    });
-  return withServer({ layout: layoutDir }, pullFrom, cores);
+/** Why nothing can be measured on cores 0 and 1; undefined if it can. */
+export function missingCores(): string | undefined {
+  if (availableParallelism() < 2) return 'needs a second core';
+  const canPin = spawnSync('taskset', ['-c', '0,1', process.execPath, '--version']).status === 0;
+  return canPin ? undefined : 'needs taskset and cores 0 and 1';
 }
 
-function costs(runs: readonly PullRun[]): string {
-  const wallSeconds = median(runs.map((run) => run.wallSeconds));
-  const cpuSeconds = median(runs.map((run) => run.cpuSeconds));
+/** Pulls on one core and on two, the server on the same ones, in turns. */
+export async function onOneAndTwo(bench: Bench, sample: Sample): Promise<Record<'one' | 'two', ColdPull[]>> {
+  const pullOn = (cores: string) =>
+    withServer({ layout: sample.layoutDir }, (server) => coldPull(bench, server, sample, cores), cores);
+  const [one, two]: [ColdPull[], ColdPull[]] = [[], []];
+  for (const _ of eachRun(bench, 'one core and two')) {
+    one.push(await pullOn('0'));
+    two.push(await pullOn('0,1'));
+  }
+  return { one, two };
+}
+
+function costs(runs: readonly ColdPull[]): string {
+  const wallSeconds = medianOf(runs.map((run) => run.wallSeconds));
+  const cpuSeconds = medianOf(runs.map((run) => run.cpuSeconds));
   return `${wallSeconds.toFixed(2)} s, ${cpuSeconds.toFixed(2)} CPU s`;
 }

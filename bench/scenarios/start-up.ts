@@ -1,7 +1,6 @@
+import { medianOf } from '../../src/measure/statistics.js';
 import { type Bench, eachRun, recordWanted, wants } from '../context.js';
-import { runNode } from '../process.js';
-import { median } from '../statistics.js';
-import { ZPULL } from '../zpull-process.js';
+import { runNode, ZPULL } from '../process.js';
 
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   '10a': ['--version'],
@@ -25,7 +24,7 @@ export async function startUp(bench: Bench): Promise<void> {
       }
     }
     for (const [id, runs] of Object.entries(ratios))
-      runs.push(median(wallMs[id]!) / median(wallMs['empty']!));
+      runs.push(medianOf(wallMs[id]!) / medianOf(wallMs['empty']!));
   }
   for (const [id, runs] of Object.entries(ratios)) recordWanted(bench, id, runs);
 }

@@ -1,16 +1,13 @@
-import { spawnSync } from 'node:child_process';
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { exportLayers } from '../../src/api/export.js';
+import { medianOf } from '../../src/measure/statistics.js';
 import { type Bench, eachRun, newPath, recordWanted, wants, withStore } from '../context.js';
 import { writeFilledStore } from '../filled-store.js';
-import type { PlanChildOptions } from '../plan-child.js';
-import { benchFile, lastJson, runNode } from '../process.js';
-import { runPull } from '../pull-process.js';
+import { absent } from '../peers.js';
+import { pullWords, runProgram, runPull, runZpull } from '../process.js';
 import { type SampleFormat, treeSample } from '../sample.js';
 import { type Server, withServer } from '../server.js';
-import { median } from '../statistics.js';
-import { runZpull } from '../zpull-process.js';
 
 /** A store as large as that of a machine which has seen many images. */
 const PACKS = 100;
@@ -30,21 +27,18 @@ export async function planning(bench: Bench): Promise<void> {
       const empty = await withStore(bench, (store) => plan(server, ref, store));
       const filled = await plan(server, ref, full);
       seconds.push(filled.seconds - empty.seconds);
-      bytes.push(filled.maxRssBytes - empty.maxRssBytes);
+      bytes.push(filled.peakMemoryBytes - empty.peakMemoryBytes);
       notes.push(empty.seconds);
     }
   });
-  recordWanted(bench, '20', seconds, `${median(notes).toFixed(2)} s against an empty store`);
+  recordWanted(bench, '20', seconds, `${medianOf(notes).toFixed(2)} s against an empty store`);
   recordWanted(bench, '20a', bytes);
 }
 
+/** Seconds from the resolved image to the plan, and the memory of the process. */
 async function plan({ host }: Server, ref: string, store: string) {
-  const told: PlanChildOptions = {
-    reference: `${host}/bench:${ref}`,
-    options: { store, plainHttp: true, platform: 'linux/amd64' },
-  };
-  const finished = await runNode([benchFile('plan-child.js'), JSON.stringify(told)]);
-  return lastJson(finished) as { seconds: number; maxRssBytes: number };
+  const { result, peakMemoryBytes } = await runZpull(pullWords({ host, ref, store }, 'plan'));
+  return { seconds: result.stages.metadata.wallMs / 1000, peakMemoryBytes };
 }
 
 /** Row 21: the disk that an image and its next version take together. Bytes repeat exactly: one run is enough. */
@@ -80,28 +74,24 @@ function diskBytes(directory: string): number {
 /** Row 22: all layers hashed by `zpull store verify` and, one after the other, by openssl, in turns. */
 export async function verifying(bench: Bench): Promise<void> {
   if (!wants(bench, 22)) return;
-  if (spawnSync('openssl', ['version']).status !== 0) return bench.report.skip('22', 'needs openssl');
+  const missing = absent('openssl');
+  if (missing !== undefined) return bench.report.skip('22', missing);
   const { layoutDir, ref } = await treeSample(bench.options.workDir, bench.options.files, 1);
   const ratios: number[] = [];
   const walls: number[] = [];
+  const withStores = (action: (store: string, directory: string) => Promise<void>) =>
+    withStore(bench, (store) => withStore(bench, (directory) => action(store, directory)));
   await withServer({ layout: layoutDir }, ({ host }) =>
-    withStore(bench, async (store) => {
+    withStores(async (store, directory) => {
       const { result } = await runPull({ host, ref, store });
-      const directory = newPath(bench);
-      const tars = await exportLayers({
-        store,
-        directory,
-        diffIds: result.layers.map(({ diffId }) => diffId),
-      });
+      const diffIds = result.layers.map(({ diffId }) => diffId);
+      const tars = await exportLayers({ store, directory, diffIds });
       for (const _ of eachRun(bench, 'hashing all layers')) {
         const { wallSeconds } = await runZpull(['store', 'verify', '--store', store]);
-        const startedMs = performance.now();
-        spawnSync('openssl', ['dgst', '-sha256', ...tars]);
-        ratios.push((wallSeconds * 1000) / (performance.now() - startedMs));
+        ratios.push(wallSeconds / (await runProgram('openssl', ['dgst', '-sha256', ...tars])));
         walls.push(wallSeconds);
       }
-      rmSync(directory, { recursive: true });
     }),
   );
-  recordWanted(bench, '22', ratios, `${median(walls).toFixed(2)} s`);
+  recordWanted(bench, '22', ratios, `${medianOf(walls).toFixed(2)} s`);
 }

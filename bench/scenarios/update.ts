@@ -1,6 +1,6 @@
 import { type Bench, recordWanted, wants, withStore } from '../context.js';
 import { readLayerTocs } from '../layer-toc.js';
-import { runPull } from '../pull-process.js';
+import { runPull } from '../process.js';
 import { type SampleFormat, treeSample } from '../sample.js';
 import { withServer } from '../server.js';
 import { leastBytes } from '../update-bytes.js';

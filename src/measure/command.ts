@@ -69,7 +69,11 @@ export async function runCommand(words: readonly string[], options: CommandOptio
 }
 
 /** Runs Node to its end, on the cores that `cores` names in taskset's words, or on all. @throws as `runChild` */
-function runNode(args: readonly string[], cores: string | undefined, options: ChildOptions): Promise<Ended> {
+export function runNode(
+  args: readonly string[],
+  cores: string | undefined,
+  options: ChildOptions,
+): Promise<Ended> {
   if (cores === undefined) return runChild(process.execPath, args, options);
   return runChild('taskset', ['-c', cores, process.execPath, ...args], options);
 }

@@ -78,11 +78,11 @@ const PEERS: Readonly<Record<string, Peer>> = {
       `ctr --namespace "$unique" images rm --sync ${quote(reference)}; ctr namespaces rm "$unique"`,
   },
   curl: {
-    programs: ({ layers }) => ['bash', 'curl', 'openssl', ...new Set(layers.flatMap(decoderProgram))],
+    programs: curlPrograms,
     version: 'curl --version',
     leaves: "the layers' tars, not unpacked",
     proves: 'the DiffIDs',
-    script: curlScript,
+    script: (target) => curlScript(target),
   },
   docker: {
     programs: () => ['docker'],
@@ -96,24 +96,45 @@ const PEERS: Readonly<Record<string, Peer>> = {
 
 export const PEER_NAMES: readonly string[] = Object.keys(PEERS);
 
-/** All layers at once: each is received, decoded, written as a tar, and hashed. */
-function curlScript({ url, layers }: Target): string {
+/** What of a layer the pipeline needs. */
+type PipedLayer = Pick<ImageInspection['layers'][number], 'digest' | 'diffId' | 'format'>;
+
+/** What the pipeline receives. */
+export interface PipelineTarget extends Pick<Target, 'url'> {
+  readonly layers: readonly PipedLayer[];
+}
+
+/** The programs that `curlScript` runs. */
+export function curlPrograms({ layers }: Pick<PipelineTarget, 'layers'>): string[] {
+  const decoders = layers.map((layer) => decoderOf(layer).split(' ', 1)[0]!);
+  return ['bash', 'curl', 'openssl', ...new Set(decoders)];
+}
+
+/**
+ * All layers at once: each is received, decoded, written as a tar into `$directory`, and hashed;
+ * its DiffID is compared, with `hashesBlobs` the digest of its blob, too.
+ */
+export function curlScript({ url, layers }: PipelineTarget, hashesBlobs = false): string {
+  const hash = 'openssl dgst -sha256 -r';
   const pipes = layers.map((layer, i) => {
-    const hex = layer.diffId.slice('sha256:'.length);
-    const hash = `$(curl -sfL ${quote(`${url}/blobs/${layer.digest}`)} | ${decoderOf(layer)} | tee "$directory/${i}.tar" | openssl dgst -sha256 -r)`;
-    return `{ hash="${hash}" && [[ $hash == ${hex}* ]]; } & pids+=($!)`;
+    const decode = `${decoderOf(layer)} | tee "$directory/${i}.tar" | ${hash}`;
+    const receive = `curl -sfL ${quote(`${url}/blobs/${layer.digest}`)}`;
+    // The shell waits for all that write into what it captures.
+    const pipe = hashesBlobs
+      ? `{ ${receive} | tee >(${hash} >&3) | ${decode}; } 3>&1`
+      : `${receive} | ${decode}`;
+    const proofs = [layer.diffId, ...(hashesBlobs ? [layer.digest] : [])].map(
+      (digest) => `[[ $hashes == *${digest.slice('sha256:'.length)}* ]]`,
+    );
+    return `{ hashes="$( ${pipe} )" && ${proofs.join(' && ')}; } & pids+=($!)`;
   });
   return ['set -o pipefail', ...pipes, `for pid in "\${pids[@]}"; do wait $pid || exit 1; done`].join('\n');
 }
 
-function decoderOf({ format }: ImageInspection['layers'][number]): string {
+function decoderOf({ format }: PipedLayer): string {
   if (format === 'tar') return 'cat';
   if (format === 'gzip' || format === 'estargz') return 'pigz -dc';
   return 'zstd -dcq';
-}
-
-function decoderProgram(layer: ImageInspection['layers'][number]): string[] {
-  return decoderOf(layer).split(' ', 1);
 }
 
 function isRoot(): boolean {

@@ -29,6 +29,11 @@ export function statisticsOf(values: readonly number[]): Statistics {
   };
 }
 
+/** Returns the middle value, or the mean of the two in the middle. @throws Error for no value */
+export function medianOf(values: readonly number[]): number {
+  return median([...values]);
+}
+
 /** Where half of the runs are equal their deviation is 0, and no score can be computed: none is named. */
 function outliersOf(values: number[]): number[] {
   const deviation = medianAbsoluteDeviation(values);

@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['files', 'format'],
   format: [],
-  bench: ['api', 'sandbox', 'format', 'pull', 'test'],
+  bench: ['api', 'measure', 'cli', 'sandbox', 'format', 'pull', 'test'],
   scripts: ['cli', 'sandbox', 'format'],
 };
 

@@ -7,7 +7,9 @@ import type { Results, Row } from '../../../bench/report.js';
 import { ROWS } from '../../../bench/rows.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
-function results(figures: Readonly<Record<string, number>>, ...warnings: string[]): Results {
+type Figures = Readonly<Record<string, number>>;
+
+function results(figures: Figures, ...warnings: string[]): Results {
   const rows = ROWS.map((row): Row => {
     const figure = figures[row.id] ?? null;
     return { ...row, figure, verdict: 'info', runs: [], note: '' };
@@ -22,6 +24,17 @@ test('a ratio that got worse by more than 10 % is named, whichever way is worse'
   assert.equal(lines[0], 'cold pull: CPU / floor: 2.00 -> 2.30 (+15 %, WORSE)');
   assert.deepEqual(doubts, []);
   assert.deepEqual(compareResults(before, results({ '1': 1, '3': 3, '8b': 1 })).worse, []);
+});
+
+test('a median that got worse is not named where the runs are too much alike to tell', () => {
+  const withRuns = (runs: readonly number[], figure: number): Results => {
+    const { rows, ...rest } = results({ '1': figure });
+    return { ...rest, rows: rows.map((row) => ({ ...row, runs })) };
+  };
+  const before = withRuns([1.8, 1.9, 2, 2.4, 2.5], 2);
+  assert.deepEqual(compareResults(before, withRuns([1.7, 1.9, 2.3, 2.4, 2.6], 2.3)).worse, []);
+  const { worse } = compareResults(before, withRuns([2.6, 2.7, 2.8, 2.9, 3], 2.8));
+  assert.deepEqual(worse, ['cold pull: CPU / floor']);
 });
 
 test('seconds, bytes and what one of the two did not measure are not compared', () => {

@@ -21,7 +21,7 @@ test('the pipeline that zpull is compared with proves the tars of all layers, an
   const flipped = await startSandbox(t, { faults: [{ match: { path }, action: { flipByteAt: atEnd } }] });
   const cut = await startSandbox(t, { faults: [{ match: { path }, action: { closeAfterBytes: 1000 } }] });
   const run = (hashesBlob: boolean, { host }: { host: string }, name: string) =>
-    verifiedPipeline({ decoder: 'zstd', hashesBlob }).run(host, SAMPLE, join(temporaryDirectory(t), name));
+    verifiedPipeline('zstd:chunked', hashesBlob).run(host, SAMPLE, join(temporaryDirectory(t), name));
   assert.ok((await run(true, whole, 'whole')) > 0);
   await run(false, flipped, 'flipped');
   await assert.rejects(run(true, flipped, 'flipped-hashed'), /bash ended with 1/);
