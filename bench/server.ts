@@ -19,7 +19,7 @@ export async function withServer<T>(
   const pinned =
     cores === undefined ? {} : { execPath: 'taskset', execArgv: ['-c', cores, process.execPath] };
   const child = fork(benchFile('server-child.js'), [JSON.stringify(options)], pinned);
-  const ended = once(child, 'close');
+  const ended = once(child, 'exit');
   const answer = async <Answer>(): Promise<Answer> => {
     const died = ended.then(() => Promise.reject(new Error('the server ended')));
     const [message] = await Promise.race([once(child, 'message'), died]);
