@@ -1,8 +1,8 @@
 import { COMMAND_WORDS, COMMANDS, type CommandSpec, findCommand, findOption, usageOf } from './commands.js';
 import { UsageError } from './failure.js';
-import { FOREIGN_VERBS, IMAGES_NEAR_COMMANDS } from './foreign-verbs.js';
 import { formatList } from './format-text.js';
 import { isFlag, type OptionSpec } from './options.js';
+import { FOREIGN_OPTIONS, FOREIGN_VERBS, IMAGES_NEAR_COMMANDS } from './other-tools.js';
 
 /** Refuses a first word that is nearly a command. @throws UsageError */
 export function checkCommand([first, second]: readonly string[], command: CommandSpec): void {
@@ -161,8 +161,10 @@ export function unknownOption(typed: string, command: CommandSpec): UsageError {
     const owners = COMMANDS.filter(isOwner).map(({ name }) => `zpull ${name}`);
     return new UsageError(message, `it is an option of ${formatList(owners)}`);
   }
-  const names = command.options.map(({ name }) => name);
   const word = typed.replace(/^-+/, '');
+  const other = FOREIGN_OPTIONS.get(word);
+  if (other !== undefined) return new UsageError(message, other);
+  const names = command.options.map(({ name }) => name);
   const guess =
     (word.length > 1 ? names.find((name) => name.startsWith(word)) : undefined) ??
     nearest(word, names, Math.min(OPTION_EDITS, Math.floor(word.length / 2)));

@@ -2,6 +2,7 @@ import { outsideStore } from '../files/storage-error.js';
 import { onAbort, throwIfAborted } from '../format/abort.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, guardListener, PullError } from '../format/error.js';
+import { formatBytes } from '../format/figures.js';
 import { usableCores } from '../pool/cores.js';
 import type { BlockTagRows, ExportedLayer, WorkerSetup } from '../pool/messages.js';
 import { CounterReader, createCounters } from '../pool/shared-memory.js';
@@ -272,9 +273,13 @@ function tagLayers(layers: readonly StoredLayer[], known?: FollowedLayers['tags'
   const each = distinct(layers);
   const tarBytes = totalTarBytes(each);
   if (tarBytes > MAX_FILES_TAR_BYTES) {
-    throw new PullError('unsupported', `the tars of the layers have ${tarBytes} bytes: more than 16 TiB`, {
-      hint: 'export the layers as they are, with layers:DIR',
-    });
+    throw new PullError(
+      'unsupported',
+      `the tars of the layers have ${formatBytes(tarBytes)}: more than 16 TiB`,
+      {
+        hint: 'export the layers as they are, with layers:DIR',
+      },
+    );
   }
   const records = createPartRecords();
   const tagged = new Map(

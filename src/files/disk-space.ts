@@ -1,6 +1,7 @@
 import { type StatsFs, statfsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { PullError } from '../format/error.js';
+import { formatBytes } from '../format/figures.js';
 import { statFile } from './open-file.js';
 import { systemCode, wrapFsErrorAsync } from './storage-error.js';
 
@@ -55,7 +56,7 @@ export class SpaceGuard {
       return Math.max(MIN_UNCHECKED_BYTES, Math.min(MAX_UNCHECKED_BYTES, roomBytes * UNCHECKED_SHARE));
     throw new PullError(
       'store-full',
-      `${this.#directory} has ${space.freeBytes} bytes free, of which ${reserve} are a reserve for other programs`,
+      `${this.#directory} has ${formatBytes(space.freeBytes)} free, of which ${formatBytes(reserve)} are a reserve for other programs`,
       {
         hint: 'Free some space there, or choose another place with --store; what was fetched so far is kept.',
       },
@@ -108,10 +109,11 @@ export async function requireSpace(
   const freeBytes = neededBytes === 0 ? undefined : await freeBytesOf(directory, keepsReserve);
   if (freeBytes === undefined || freeBytes >= neededBytes) return;
   const missing = neededBytes - freeBytes;
-  const free = keepsReserve ? `${freeBytes} free, without a reserve for other programs` : `${freeBytes} free`;
+  const reserved = keepsReserve ? ', without a reserve for other programs' : '';
+  const free = `${formatBytes(Math.max(0, freeBytes))} free${reserved}`;
   throw new PullError(
     'store-full',
-    `${directory} needs ${neededBytes} bytes and has ${free}: ${missing} bytes are missing`,
+    `${directory} needs ${formatBytes(neededBytes)} and has ${free}: ${formatBytes(missing)} are missing`,
     { hint: 'Free some space there, or choose another place with --store.' },
   );
 }

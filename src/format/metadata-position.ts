@@ -1,5 +1,6 @@
 import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
+import { formatBytes } from './figures.js';
 import { SKIPPABLE_HEADER_BYTES } from './zstd-frame.js';
 
 /** Where a TOC or tar-split lies in its blob, and what it decodes to. */
@@ -266,7 +267,7 @@ export function metadataMemoryBytes(toc: MetadataLength, tarSplit?: MetadataLeng
   if (memoryBytes <= MAX_METADATA_MEMORY_BYTES) return memoryBytes;
   throw new PullError(
     'unsupported',
-    `reading its metadata takes ${memoryBytes} bytes of memory; ${MAX_METADATA_MEMORY_BYTES} are the limit`,
+    `reading its metadata takes ${formatBytes(memoryBytes)} of memory; ${formatBytes(MAX_METADATA_MEMORY_BYTES)} are the limit`,
   );
 }
 
@@ -278,6 +279,6 @@ function checkRatio({ bytes, uncompressedBytes }: MetadataLength, maxRatio: numb
   if (uncompressedBytes <= freeBytes + bytes * maxRatio) return;
   throw new PullError(
     'metadata-malformed',
-    `its metadata would decode from ${bytes} to ${uncompressedBytes} bytes; ${maxRatio} times as many are the limit`,
+    `its metadata would decode from ${formatBytes(bytes)} to ${formatBytes(uncompressedBytes)}; ${maxRatio} times as many are the limit`,
   );
 }

@@ -1,5 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { formatBytes } from '../format/figures.js';
 import type { LayerTable } from '../format/layer-table.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/metadata-position.js';
 import { Semaphore } from '../pool/semaphore.js';
@@ -36,7 +37,7 @@ export class MetadataBudget extends Semaphore {
     if (totalBytes > MAX_PULL_METADATA_BYTES) {
       throw new PullError(
         'unsupported',
-        `with it, the metadata of all layers takes ${totalBytes} bytes; the limit is ${MAX_PULL_METADATA_BYTES}`,
+        `with it, the metadata of all layers takes ${formatBytes(totalBytes)}; the limit is ${formatBytes(MAX_PULL_METADATA_BYTES)}`,
       );
     }
     this.#totalBytes = totalBytes;
@@ -79,7 +80,7 @@ export class DecodedAllowance {
       const maxBytes = blobBytes * MAX_DECODED_RATIO + takenBytes + roomLeft(room);
       throw new PullError(
         'metadata-malformed',
-        `its metadata states ${statedBytes} bytes for a blob of ${blobBytes}; the limit is ${maxBytes}`,
+        `its metadata states ${formatBytes(statedBytes)} for a blob of ${formatBytes(blobBytes)}; the limit is ${formatBytes(maxBytes)}`,
       );
     }
     this.#acquiredBytes.set(layer.diffId, Math.max(takenBytes, bytes));

@@ -324,7 +324,7 @@ for (const destination of [layout, archive]) {
     const path = join(smallDisk(t, 256 * 1024), 'copy');
     const error = await failureOf(copyImage(image, { destination: destination(path) }));
     assert.deepEqual([error.code, error.exitCode], ['store-full', 7]);
-    assert.match(error.message, /\d+ bytes are missing/);
+    assert.match(error.message, /[\d.]+ [kMG]?B are missing/);
     assert.match(error.hint ?? '', /another destination/);
     assert.deepEqual(layerAsks(registry), []);
     const left = readdirSync(join(path, '..'), { recursive: true }).filter((name) =>

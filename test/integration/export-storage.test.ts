@@ -54,7 +54,7 @@ test('a destination without room is refused before anything is written there', {
   ] as const) {
     const { code, exitCode, message, hint } = await failureOf(exporting());
     assert.deepEqual([code, exitCode, hint?.includes('another destination')], ['store-full', 7, true]);
-    assert.match(message, /needs \d+ bytes and has \d+ free: \d+ bytes are missing$/);
+    assert.match(message, /needs [\d.]+ [kMG]?B and has [\d.]+ [kMG]?B free: [\d.]+ [kMG]?B are missing$/);
     assert.deepEqual(readdirSync(disk), left);
   }
 });

@@ -59,7 +59,7 @@ test('a layer of 2 MB that would fill any disk leaves some space free, and its b
     }),
   );
   assert.deepEqual([error.code, error.exitCode], ['store-full', 7], error.message);
-  assert.match(error.message, /bytes free, of which 1342177 are a reserve for other programs/);
+  assert.match(error.message, /free, of which 1\.3 MB are a reserve for other programs/);
   t.diagnostic(`${mostWritten} bytes written`);
   // Its blob is kept: with more room it need not be fetched again.
   assert.ok(packBytes(store) < 4 * MIB, `${packBytes(store)} bytes`);

@@ -191,7 +191,7 @@ const ANNOTATIONS: ReadonlyArray<readonly [name: string, value: string, says: Re
   [
     'tarsplit-position',
     '8:10:99999999999',
-    /would decode from 10 to 99999999999 bytes; 256 times as many are the limit/,
+    /would decode from 10 B to 100\.0 GB; 256 times as many are the limit/,
   ],
 ];
 

@@ -73,7 +73,7 @@ test('a disk that is too small is reported before any content is requested', {
   const registry = await startSandbox(t, { layout: await sixMebibytes(t) });
   const error = await failureOf(pull(`${registry.host}/x:it`, { store: smallDisk(t, 4 * MIB) }));
   assert.deepEqual([error.code, error.exitCode], ['store-full', 7]);
-  assert.match(error.message, /\d+ bytes are missing/);
+  assert.match(error.message, /[\d.]+ [kMG]?B are missing/);
   assert.equal(layerAsks(registry).length, 1); // the metadata
 });
 

@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import type { Digest } from '../../src/format/digest.js';
+import { formatBytes } from '../../src/format/figures.js';
 import type { Compression } from '../../src/format/layer-format.js';
 import { CounterReader, createDecodedRoom } from '../../src/pool/shared-memory.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
@@ -144,7 +145,7 @@ test('a blob that decodes to more than it may is decoded no further, whoever dec
     const mostBytes = bytes.length * 1032 + freeBytes;
     assert.equal(
       result.problem?.message,
-      `decodes to more than ${mostBytes} bytes, the limit for its length`,
+      `decodes to more than ${formatBytes(mostBytes)}, the limit for its length`,
     );
     assert.match(result.problem?.hint ?? '', /denser than 1032 to 1/);
     assert.ok(result.tarBytes <= mostBytes);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestOfBytes } from '../../src/format/digest.js';
+import { formatBytes } from '../../src/format/figures.js';
 import {
   type Compression,
   compressionOf,
@@ -199,10 +200,10 @@ class Stream {
 
 function tooLarge(maxTarBytes: number): StreamProblem {
   return new StreamProblem(
-    `decodes to more than ${maxTarBytes} bytes, the limit for its length`,
+    `decodes to more than ${formatBytes(maxTarBytes)}, the limit for its length`,
     undefined,
     'metadata-malformed',
-    `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${FREE_DECODED_BYTES} bytes more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
+    `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${formatBytes(FREE_DECODED_BYTES)} more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
   );
 }
 

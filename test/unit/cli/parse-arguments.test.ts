@@ -114,6 +114,13 @@ test('an unknown option is refused with the nearest one, or with the command it 
   assert.match(refusal('--__proto__=1 alpine'), /has no option --__proto__/);
 });
 
+test('an option of another tool is refused with the way of zpull', () => {
+  assert.match(refusal('--retry-times 5 alpine'), /no option --retry-times \| .*--patience SECONDS/);
+  assert.match(refusal('--retry=5 alpine'), /no option --retry \| .*--patience SECONDS/);
+  assert.match(refusal('--override-arch arm64 alpine'), /\| .*--platform OS\/ARCH/);
+  assert.match(refusal('-a alpine'), /no option -a \| .*--all-platforms/);
+});
+
 test('an option given twice is refused, by whichever of its names', () => {
   assert.match(refusal('--store a --store b alpine'), /--store is given twice/);
   assert.match(refusal('-q --quiet alpine'), /--quiet is given twice/);

@@ -66,3 +66,35 @@ export const FOREIGN_VERBS: ReadonlyMap<string, string> = new Map(
 
 /** Official images of Docker Hub whose names are nearly those of commands. */
 export const IMAGES_NEAR_COMMANDS: ReadonlySet<string> = new Set(['storm']);
+
+const RETRIES =
+  'zpull counts no retries: received bytes buy patience, and --patience SECONDS (default 1) gives more of it';
+const PLATFORM = 'name both by --platform OS/ARCH[/VARIANT]';
+
+/** Options of other tools, without dashes, with zpull's way. */
+export const FOREIGN_OPTIONS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    retry: RETRIES,
+    retries: RETRIES,
+    'retry-times': RETRIES,
+    'retry-delay': RETRIES,
+    'max-retries': RETRIES,
+    arch: PLATFORM,
+    os: PLATFORM,
+    variant: PLATFORM,
+    'override-arch': PLATFORM,
+    'override-os': PLATFORM,
+    all: 'zpull copy --all-platforms copies everything that an index names',
+    a: 'zpull copy --all-platforms copies everything that an index names',
+    'all-tags': 'zpull tags NAME lists the tags; zpull pulls the images that it is given',
+    insecure: '--plain-http speaks http, and --tls-verify=false accepts any certificate',
+    'insecure-registry': '--plain-http speaks http, and --tls-verify=false accepts any certificate',
+    'src-tls-verify': 'write --tls-verify=false',
+    'src-creds': 'write --creds USER[:PASS], or --username USER with --password-stdin',
+    password: 'write --creds USER[:PASS], or --username USER with --password-stdin',
+    'src-cert-dir': 'write --cert-dir DIR',
+    'src-authfile': 'write --authfile FILE',
+    'max-concurrent-downloads': 'write --connections N',
+    pull: 'write --policy always, missing or never',
+  }),
+);
