@@ -50,6 +50,7 @@ export class Workers {
    * fetch.
    */
   static async start(options: Options): Promise<Workers> {
+    warnOfSmallPool(process.env);
     const { session, paths, layers, streamBytes, emit, follower, reusesBuffers = false } = options;
     const network = { ...(await session.network()), reusesBuffers };
     const { registry, retries } = session;
@@ -163,6 +164,23 @@ export class Workers {
       if (!(error instanceof PullError)) throw error;
     }
   }
+}
+
+let isPoolKnown = false;
+
+/**
+ * Warns once that decoding has the four threads of libuv's pool: its size is fixed when the process
+ * starts, by the command or the program that embeds the library. Setting the variable, to 4 for example,
+ * turns the warning off, as does `--disable-warning` with its code.
+ */
+function warnOfSmallPool(env: NodeJS.ProcessEnv): void {
+  if (isPoolKnown || env['UV_THREADPOOL_SIZE']) return;
+  isPoolKnown = true;
+  process.emitWarning("decoding has the four threads of libuv's pool", {
+    type: 'ZpullWarning',
+    code: 'ZPULL_THREADPOOL',
+    detail: 'Start the process with UV_THREADPOOL_SIZE set to the number of cores plus 4.',
+  });
 }
 
 interface EventOptions {
