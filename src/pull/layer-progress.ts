@@ -139,6 +139,8 @@ export class LayerBoard {
       const receivedBytes = row.beforeBytes + bytes;
       const { totalBytes } = row.shown;
       const state = receivedBytes >= totalBytes ? 'verifying' : bytes > 0 ? 'fetching' : row.shown.state;
+      // An image can have a thousand layers, of which some dozen change between two calls.
+      if (receivedBytes === row.shown.receivedBytes && state === row.shown.state) continue;
       this.#show(row, { receivedBytes, state });
     }
   }

@@ -6,7 +6,7 @@ const PIECES = /␛\[\??([0-9;]*[A-Za-z])|[^␛]/gu;
 export class Screen {
   /** Every screen between two redraws that differs from the one before. */
   readonly frames: string[][] = [];
-  readonly #columns: number;
+  #columns: number;
   #lines: string[] = [''];
   #row = 0;
   #column = 0;
@@ -28,6 +28,22 @@ export class Screen {
       else if (piece === '\r') this.#column = 0;
       else if (piece === '\n') this.#feed();
       else this.#put(piece);
+    }
+  }
+
+  /** Wraps lines that are too long now, as most terminals do. The cursor keeps its character. */
+  resize(columns: number): void {
+    this.#columns = columns;
+    const before = this.#lines;
+    const at = this.#row;
+    this.#lines = [];
+    for (const [row, line] of before.entries()) {
+      const rows = Math.max(1, Math.ceil(line.trimEnd().length / columns));
+      if (row === at) {
+        this.#row = this.#lines.length + Math.min(rows - 1, Math.floor(this.#column / columns));
+        this.#column %= columns;
+      }
+      for (let i = 0; i < rows; i++) this.#lines.push(line.slice(i * columns, (i + 1) * columns));
     }
   }
 

@@ -50,7 +50,9 @@ export function advance(state: ProgressState, event: ShownEvent, nowMs: number):
     case 'resolving':
       return { ...INITIAL_STATE, image: event.image, step: 'resolving' };
     case 'resolved': {
-      const { platform, totalBytes } = event;
+      // A copy can be of all platforms, or of an image that states none.
+      const { platform: text, totalBytes } = event;
+      const platform = /^\S+\/\S+$/.test(text) ? text : '';
       const step = `reading metadata of ${formatCount(event.layers, 'layer')}, ${formatBytes(totalBytes)} at most`;
       return { ...state, platform, totalBytes, step, silence: undefined };
     }
