@@ -1,4 +1,11 @@
-import { type ListedImage, listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
+import {
+  type ListedImage,
+  listStore,
+  pruneStore,
+  removeImage,
+  type StoreListing,
+  verifyStore,
+} from '../../api/store.js';
 import { aboutImage, UsageError } from '../failure.js';
 import { type Column, formatBytes, formatCount, formatTable, jsonLine, printable } from '../format-text.js';
 import { matchesGlob } from '../glob.js';
@@ -92,11 +99,9 @@ async function runList({ store, image: pattern, json, warn }: StoreArguments): P
     process.stdout.write(jsonLine({ images, brokenOff }));
     return 0;
   }
-  process.stdout.write(imageTable(images, process.stdout.isTTY ? process.stdout.columns : undefined));
-  if (brokenOff.length > 0) {
-    const blobs = brokenOff.map(({ blob, bytes }) => [blob, formatBytes(bytes)]);
-    process.stdout.write(`\n${formatTable(BLOB_COLUMNS, blobs)}`);
-  }
+  const columns = process.stdout.isTTY ? process.stdout.columns : undefined;
+  process.stdout.write(imageTable(images, columns));
+  if (brokenOff.length > 0) process.stdout.write(`\n${blobTable(brokenOff, columns)}`);
   return 0;
 }
 
@@ -120,8 +125,7 @@ type ImageCell = readonly [column: Column, cell: (image: ListedImage) => string]
 const IMAGE_TABLES: readonly (readonly ImageCell[])[] = (() => {
   const image: ImageCell = [IMAGE, ({ image }) => image];
   const digest: ImageCell = [DIGEST, ({ digest }) => digest];
-  // `zpull store rm` takes it.
-  const shortDigest: ImageCell = [DIGEST, ({ digest }) => digest.slice('sha256:'.length).slice(0, 12)];
+  const shortDigest: ImageCell = [DIGEST, ({ digest }) => shortDigestOf(digest)];
   const platform: ImageCell = [PLATFORM, ({ platform }) => platform];
   const size: ImageCell = [SIZE, ({ sizeBytes }) => formatBytes(sizeBytes)];
   const shared: ImageCell = [SHARED, ({ sharedBytes }) => formatBytes(sharedBytes)];
@@ -140,6 +144,20 @@ const IMAGE_TABLES: readonly (readonly ImageCell[])[] = (() => {
 /** An ISO 8601 time as `2026-01-31 12:05 UTC`. */
 function timeText(iso: string): string {
   return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/** The columns of a table with whole digests. */
+const BLOB_TABLE_COLUMNS = 'sha256:'.length + 64 + '  RECEIVED'.length;
+
+function blobTable(blobs: StoreListing['brokenOff'], columns = Number.POSITIVE_INFINITY): string {
+  const isNarrow = columns < BLOB_TABLE_COLUMNS;
+  const rows = blobs.map(({ blob, bytes }) => [isNarrow ? shortDigestOf(blob) : blob, formatBytes(bytes)]);
+  return formatTable(BLOB_COLUMNS, rows);
+}
+
+/** The first digits of a digest, which `zpull store rm` takes. */
+function shortDigestOf(digest: string): string {
+  return digest.slice('sha256:'.length, 'sha256:'.length + 12);
 }
 
 /**
