@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type CommandSpec, helpText } from './commands.js';
 import { COMPLETION_OPTION, completionScript } from './completion-scripts.js';
-import { failureOf, reportFailure } from './failure.js';
+import { aboutImage, failureOf, reportFailure } from './failure.js';
 import type { OptionValues } from './options.js';
 import { parseArguments } from './parse-arguments.js';
 
@@ -59,7 +59,15 @@ async function run(argv: readonly string[]): Promise<number> {
   if (options.help === true) return printHelp(named ? command : undefined);
   if (options.version === true) return printVersion();
   const runCommand = await RUN[command.name]();
-  return runCommand(words, options);
+  const image = soleImage(command, words);
+  const result = () => runCommand(words, options);
+  return image === undefined ? result() : aboutImage(image, result);
+}
+
+/** The image that all errors of a command are about, unless it has several. */
+function soleImage({ words: [first] }: CommandSpec, words: readonly string[]): string | undefined {
+  if (first?.name !== 'IMAGE') return undefined;
+  return first.repeats === true && words.length > 1 ? undefined : words[0];
 }
 
 function printHelp(command?: CommandSpec): number {

@@ -214,6 +214,8 @@ test('errors name their image, and several images end with a summary', async () 
   for (const words of [
     ['inspect', none!],
     ['export', none!, `tar:${directory}/x`],
+    ['export', none!, 'tar:/not/there'],
+    ['export', none!, 'zip:x'],
     ['copy', none!, `oci:${directory}/x`],
     ['store', 'rm', none!],
   ]) {
