@@ -39,7 +39,7 @@ export type PullEvent =
       readonly verifiedBytes: number;
       /** How long nothing has been received although requests are in flight, from 1000 on. */
       readonly silentMs?: number;
-      /** After which silence the pull gives up, at the latest. Comes with `silentMs`. */
+      /** After which silence the pull is expected to give up. Comes with `silentMs`. */
       readonly givesUpMs?: number;
     }
   /**

@@ -67,6 +67,8 @@ export class KarmaRetryPolicy implements RetryPolicy {
   #silentFromMs = 0;
   /** When the last failure since then occurred. */
   #missedMs: number | undefined;
+  /** The time between the last two tries that failed since then. */
+  #missGapMs: number | undefined;
 
   constructor(options: RetryOptions) {
     this.#options = options;
@@ -85,13 +87,13 @@ export class KarmaRetryPolicy implements RetryPolicy {
 
   /**
    * Whether nothing has come for a while although requests are in flight. The next failure is due
-   * `timeoutMs` after the last byte, further ones each `retryMs` at the latest.
+   * `timeoutMs` after the last byte, further ones at the pace of the last two, or each `retryMs`.
    */
   silence(timeoutMs: number, retryMs: number): Silence | undefined {
     const now = this.#options.now();
     const silentMs = now - this.#silentFromMs;
     if (this.#requests === 0 || silentMs < MIN_SILENCE_MS) return undefined;
-    const everyMs = RETRY_WAIT_MS + retryMs;
+    const everyMs = this.#missGapMs ?? RETRY_WAIT_MS + retryMs;
     const dueMs = this.#missedMs === undefined ? this.#silentFromMs + timeoutMs : this.#missedMs + everyMs;
     const hopelessMs = this.#karma.runsOutMs();
     const further = Math.max(0, Math.ceil((hopelessMs - dueMs) / everyMs));
@@ -102,6 +104,7 @@ export class KarmaRetryPolicy implements RetryPolicy {
   #breakSilence(now: number): void {
     this.#silentFromMs = now;
     this.#missedMs = undefined;
+    this.#missGapMs = undefined;
   }
 
   /**
@@ -123,6 +126,9 @@ export class KarmaRetryPolicy implements RetryPolicy {
     const now = this.#options.now();
     if (sign === 'silent' && this.#hasTimedOut(host, now)) return false;
     this.misses += 1;
+    // Failures closer together belong to the same try.
+    const gapMs = now - (this.#missedMs ?? now);
+    if (gapMs >= RETRY_WAIT_MS / 2) this.#missGapMs = gapMs;
     this.#missedMs = now;
     if (sign === 'alive' && this.#isFree(now)) return true;
     if (this.#karma.miss(now)) {

@@ -150,7 +150,7 @@ export function waits(state: ProgressState, nowMs: number): ReadonlyArray<readon
   } else if (silence !== undefined && nowMs - silence.fromMs >= MIN_TOLD_SILENCE_MS) {
     const since = `nothing received for ${seconds(nowMs - silence.fromMs)}`;
     const until = `${since}; giving up at ${seconds(silence.givesUpMs - silence.fromMs)}`;
-    lines.push([`${until} at the latest, --patience`, `${until}, --patience`, until, since]);
+    lines.push([`${until}, --patience`, until, since]);
   }
   if (failure !== undefined) lines.push([`retrying: ${failure}`]);
   if (sharedFromMs !== undefined) {

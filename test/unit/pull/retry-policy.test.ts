@@ -300,6 +300,11 @@ test('silence is reported with the time at which it ends the pull, while a reque
   retries.missed({ message: 'silent', host: 'h', sign: 'silent' });
   clock.now = 15_000;
   assert.deepEqual(silence(), { silentMs: 13_000, givesUpMs: 76_000 });
+  count(counters, 'received', 1_000_000);
+  retries.drain();
+  for (clock.now = 16_000; clock.now < 19_000; clock.now += 1000) retries.missed({ message: 'refused' });
+  // Failures each second end the pull soon after those bytes have decayed.
+  assert.deepEqual(silence(), { silentMs: 4000, givesUpMs: 14_000 });
   retries.countRequests(-1);
   clock.now = 30_000;
   assert.equal(silence(), undefined);

@@ -151,7 +151,7 @@ test('plain progress says where it is and what it waits for every five seconds, 
   context.mock.timers.tick(10_000);
   assert.deepEqual(linesOf(stream), [
     'alpine: 1.5 MB/2.0 MB 75 %, 500.0 kB/s, eta 1s, fetching',
-    'alpine: 1.5 MB/2.0 MB 75 %, 11.4 kB/s, fetching; nothing received for 10 s; giving up at 22 s at the latest, --patience',
+    'alpine: 1.5 MB/2.0 MB 75 %, 11.4 kB/s, fetching; nothing received for 10 s; giving up at 22 s, --patience',
   ]);
 });
 

@@ -87,12 +87,7 @@ test('silence is told of from three seconds on, with when it ends the pull', () 
   assert.deepEqual(waits(state, 0), []);
   const told = 'nothing received for 8 s';
   assert.deepEqual(waits(state, 6000), [
-    [
-      `${told}; giving up at 20 s at the latest, --patience`,
-      `${told}; giving up at 20 s, --patience`,
-      `${told}; giving up at 20 s`,
-      told,
-    ],
+    [`${told}; giving up at 20 s, --patience`, `${told}; giving up at 20 s`, told],
   ]);
   assert.deepEqual(waits(over, 6000), []);
 });
