@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultRule } from '../../src/sandbox/faults.js';
-import { skipUnless, skipUnlessThere, ZPULL } from '../support/programs.js';
+import { skipUnless, ZPULL } from '../support/programs.js';
 import { startSandbox } from '../support/sandbox.js';
 import { Screen } from '../support/screen.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -84,30 +82,4 @@ test('with CI and NO_COLOR a terminal gets lines with the name of the image', {
     lines.slice(0, 3).every((line) => line.startsWith(`${image}: `)),
     lines.join('\n'),
   );
-});
-
-test('a window that changes its width keeps one block', { skip: skipUnlessThere('tmux') }, async (t) => {
-  // Before the directory of its socket is removed.
-  t.after(() => tmux('kill-server'));
-  const socket = join(temporaryDirectory(t), 'tmux');
-  const tmux = (...args: string[]) =>
-    execFileSync('tmux', ['-S', socket, '-f', '/dev/null', ...args], { env: ENV });
-  const image = await slowImage(t);
-  const pull = [process.execPath, ...ZPULL, '--store', temporaryDirectory(t), image];
-  tmux('new-session', '-d', '-x', '120', '-y', '24', '-s', 'x', `${quoted(pull)}; echo ended; sleep 60`);
-  const until = async (pattern: RegExp): Promise<string> => {
-    for (;;) {
-      const shown = tmux('capture-pane', '-p', '-t', 'x').toString().trimEnd();
-      if (pattern.test(shown)) return shown;
-      await sleep(50);
-    }
-  };
-  for (const columns of ['60', '100', '50']) {
-    await until(/fetching/);
-    tmux('resize-window', '-t', 'x', '-x', columns);
-    await sleep(200);
-  }
-  const lines = (await until(/ended/)).split('\n');
-  assert.equal(lines.filter((line) => line.includes('chunked-v1')).length, 1, lines.join('\n'));
-  assert.equal(lines.filter((line) => /fetching|░/.test(line)).length, 0, lines.join('\n'));
 });
