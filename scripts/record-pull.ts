@@ -16,6 +16,7 @@ import { type TerminalChunk, terminalPicture } from './terminal-picture.js';
 const BIN = fileURLToPath(new URL('../../bin/zpull.cjs', import.meta.url));
 const PICTURE = fileURLToPath(new URL('../../docs/pull.svg', import.meta.url));
 const SIZE = { columns: 92, rows: 15 };
+const TITLE = 'zpull in a terminal: a pull that is broken off, the same again, and an update';
 const NAME = 'registry.example/app';
 
 const SESSION = `
@@ -31,7 +32,7 @@ zpull ${NAME}:v2
 
 const directory = mkdtempSync(join(tmpdir(), 'zpull-record-'));
 try {
-  writeFileSync(PICTURE, terminalPicture(await record(), SIZE));
+  writeFileSync(PICTURE, terminalPicture(TITLE, await record(), SIZE));
 } finally {
   rmSync(directory, { recursive: true });
 }

@@ -33,7 +33,7 @@ const FONT_SIZE = 13.3;
 const MARGIN = 14;
 
 /** The SVG of this output on a terminal of this size; it begins anew some seconds after the end. */
-export function terminalPicture(chunks: readonly TerminalChunk[], size: TerminalSize): string {
+export function terminalPicture(title: string, chunks: readonly TerminalChunk[], size: TerminalSize): string {
   const frames = framesOf(chunks, size);
   const endMs = frames.at(-1)!.atMs + LAST_FRAME_MS;
   const [width, height] = [size.columns * CELL_WIDTH, size.rows * LINE_HEIGHT];
@@ -54,16 +54,18 @@ export function terminalPicture(chunks: readonly TerminalChunk[], size: Terminal
   const [fullWidth, fullHeight] = [width + 2 * MARGIN, height + 2 * MARGIN];
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${fullWidth}" height="${fullHeight}" viewBox="0 0 ${fullWidth} ${fullHeight}">`,
+    `<title>${escaped(title)}</title>`,
     '<style>',
     `text{font:${FONT_SIZE}px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre}`,
     `#film{transform:translateY(${-(frames.length - 1) * height}px);animation:film ${round(endMs / 1000)}s step-end infinite}`,
     `@keyframes film{${steps.join('')}}`,
     '</style>',
     `<rect width="100%" height="100%" rx="8" fill="${BACKGROUND}"/>`,
+    `<clipPath id="screen"><rect width="${width}" height="${height}"/></clipPath>`,
     `<defs>${definitions.join('\n')}</defs>`,
-    `<svg x="${MARGIN}" y="${MARGIN}" width="${width}" height="${height}"><g id="film">`,
-    ...drawn,
-    '</g></svg>',
+    `<g transform="translate(${MARGIN} ${MARGIN})" clip-path="url(#screen)"><g id="film">`,
+    ...drawn.filter((line) => line !== ''),
+    '</g></g>',
     '</svg>\n',
   ].join('\n');
 }

@@ -24,7 +24,7 @@ function framesIn(svg: string): string[][] {
 
 function play(...texts: string[]): string[][] {
   const chunks = texts.map((text, i): TerminalChunk => ({ atMs: 1000 * i, text }));
-  return framesIn(terminalPicture(chunks, SIZE));
+  return framesIn(terminalPicture('title', chunks, SIZE));
 }
 
 test('lines that are erased and written anew replace each other, and what does not fit scrolls out', () => {
@@ -39,10 +39,10 @@ test('lines that are erased and written anew replace each other, and what does n
 
 test('a state that lasts for a moment only is not a frame', () => {
   const chunks = ['old', '\r\u001b[2K', 'new'].map((text, i) => ({ atMs: 1000 + i, text }));
-  assert.deepEqual(framesIn(terminalPicture(chunks, SIZE)).slice(1), [['new']]);
+  assert.deepEqual(framesIn(terminalPicture('title', chunks, SIZE)).slice(1), [['new']]);
 });
 
 test('colours stay with their text, and markup in it is escaped', () => {
-  const svg = terminalPicture([{ atMs: 1, text: '\u001b[32m$\u001b[39m <a>&\u001b[?25l' }], SIZE);
+  const svg = terminalPicture('title', [{ atMs: 1, text: '\u001b[32m$\u001b[39m <a>&\u001b[?25l' }], SIZE);
   assert.match(svg, /fill="#7ee787">\$<\/text><text x="8" [^>]*fill="#d6deeb"> &lt;a>&amp;<\/text>/);
 });
