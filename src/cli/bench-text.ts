@@ -14,7 +14,7 @@ const WIDTHS = { median: 9, mean: 15, range: 14, rate: 12 } as const;
 const MARK_WIDTH = 4;
 const NAME_WIDTH = COLUMNS - MARK_WIDTH - Object.values(WIDTHS).reduce((sum, width) => sum + width, 0);
 
-const RATE_NOTE = 'RATE: compressed bytes a second; of decode, hash, write and export, bytes of tar.';
+const RATE_NOTE = 'RATE: compressed bytes a second; tar bytes of decode, hash, write and export.';
 
 /** The report as text that fits 80 columns. */
 export function reportText(report: Report): string {
@@ -35,7 +35,9 @@ export function reportText(report: Report): string {
   }
   if (verdict !== null) parts.push(verdictText(report, verdict));
   else if (report.complete && report.settings.stage !== 'all') {
-    parts.push(wrap('Verdict: none, it needs --stage all.').join('\n'));
+    parts.push('Verdict: none, it needs --stage all.');
+  } else if (report.complete) {
+    parts.push('Verdict: none, it needs the network, the machine and a pull.');
   }
   if (!report.complete) parts.push('This is not complete: the measurement was ended.');
   return `${parts.join('\n\n')}\n`;

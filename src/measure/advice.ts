@@ -13,6 +13,7 @@ import type { Measurement, Report, Shares, Verdict } from './report.js';
 
 /** A part of a pull that is worth a sentence. */
 const NOTABLE_SHARE = 0.3;
+const MOST = 0.5;
 
 /** What limits a pull, in words and figures. */
 export function reasonOf(
@@ -53,9 +54,9 @@ function busyText(pull: Measurement, cores: number): string | undefined {
   if (cpuSeconds === null) return undefined;
   const foreign = foreignShare ?? 0;
   const all = cpuSeconds / Math.max(1 - foreign, 0.01);
-  const busy = `busy ${percent(Math.min(1, all / wallSeconds / cores))} of that time`;
+  const busy = `busy ${percent(Math.min(1, all / wallSeconds / cores))} of the pull`;
   if (foreign <= DOUBTFUL_FOREIGN_SHARE) return busy;
-  return `${busy}, of which other programs take ${percent(foreign)}`;
+  return `${busy}, of which ${percent(foreign)} for other programs`;
 }
 
 /** How the network grows with connections, and why so many are right. */
@@ -67,6 +68,7 @@ export function connectionAdvice(report: Report, best: Measurement): string[] {
   const most = largest(grid);
   const chosen = best.connections ?? 0;
   if (one === undefined || most === undefined || grid.length < 2) return [];
+  if (most.bytesPerSecond.median === 0) return []; // An image without layers.
   const rate = ({ bytesPerSecond }: Measurement) => formatRate(bytesPerSecond.median);
   const rates = grid.map((each, i) =>
     i === 0
@@ -146,6 +148,11 @@ export function boundAdvice(
   const slow = image.layers.filter(({ format }) => format === 'gzip').length;
   return [
     `${more}: ${because}.`,
+    ...((medianRun(pull).foreignShare ?? 0) > MOST
+      ? [
+          'Other programs, such as a registry on this machine, do most of its work: without them the pull would be faster.',
+        ]
+      : []),
     ...(slow > 0
       ? [
           `${slow} of ${formatCount(image.layers.length, 'layer')} ${slow === 1 ? 'is' : 'are'} gzip, which is decoded from the first byte to the last by one core a layer: zstd:chunked would use all of them.`,

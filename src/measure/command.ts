@@ -91,8 +91,19 @@ function failureOf(result: Result | undefined, { code, signal, stderr }: Ended):
     const { code: errorCode, message, hint } = result.error;
     return new PullError(errorCode, message, { hint });
   }
+  const said = stderr
+    .split('\n')
+    .filter((line) => !line.startsWith('{'))
+    .join(' ')
+    .trim()
+    .slice(-300);
   const end = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-  return new PullError('internal', `the command ${end}: ${stderr.trim().slice(-300)}`);
+  const hint = 'it was killed by somebody, or the system had too little memory: see its log (dmesg)';
+  return new PullError(
+    'internal',
+    `the command ${end}${said && `: ${said}`}`,
+    signal === null ? {} : { hint },
+  );
 }
 
 function parseEvent(line: string): CommandEvent | undefined {

@@ -20,6 +20,7 @@ export interface Comparison {
 }
 
 const GIGABYTE = 1e9;
+const SAME_SIZE_SHARE = 0.01;
 /** Of texts of an earlier report; a digest has 71 characters. */
 const MAX_SHOWN_LENGTH = 100;
 /** As `--runs`; a comparison takes the square of their number. */
@@ -31,16 +32,30 @@ const MAX_RUNS = 1000;
  */
 export function compareReports(before: Report, now: Report): Comparison {
   const old = new Map(before.measurements.map((measurement) => [measurement.id, measurement]));
-  const rows = now.measurements.flatMap((measurement) => {
+  const pairs = now.measurements.flatMap((measurement) => {
     const other = old.get(measurement.id);
-    return other === undefined ? [] : [compare(other, measurement)];
+    return other === undefined ? [] : [[other, measurement] as const];
   });
-  return { rows, doubts: doubtsOf(before, now, rows.length) };
+  const resized = pairs.filter(([was, is]) => !isSameSize(was, is)).map(([, { name }]) => name);
+  return {
+    rows: pairs.map(([was, is]) => compare(was, is)),
+    doubts: [
+      ...doubtsOf(before, now, pairs.length),
+      ...(resized.length === 0
+        ? []
+        : [`sizes differ, so that seconds are those of a gigabyte: ${resized.join('; ')}`]),
+    ],
+  };
+}
+
+/** Whether times can be compared; retries fetch a little more. An image without bytes has no rates. */
+function isSameSize(before: Measurement, now: Measurement): boolean {
+  if ([before, now].some(({ runs }) => runs.some(({ bytes }) => bytes === 0))) return true;
+  return Math.abs(before.bytes - now.bytes) <= now.bytes * SAME_SIZE_SHARE;
 }
 
 function compare(before: Measurement, now: Measurement): Compared {
-  const isSame =
-    [before, now].some(({ runs }) => runs.some(({ bytes }) => bytes === 0)) || before.bytes === now.bytes;
+  const isSame = isSameSize(before, now);
   const secondsOf = ({ runs }: Measurement) =>
     runs.map(({ wallSeconds, bytes }) => (isSame ? wallSeconds : (wallSeconds / bytes) * GIGABYTE));
   const [were, are] = [secondsOf(before), secondsOf(now)];

@@ -30,7 +30,10 @@ interface Peer extends Pick<PeerDescription, 'leaves' | 'proves'> {
   readonly programs: (target: Target) => readonly string[];
   /** Prints its version. */
   readonly version: string;
-  /** A shell script that fetches the image into `$directory`, which is empty. */
+  /**
+   * A shell script that fetches the image into `$directory`, which is empty. `$unique` may name
+   * things elsewhere.
+   */
   readonly script: (target: Target) => string;
   /** A shell script that removes what it left elsewhere. */
   readonly cleanUp?: (target: Target) => string;
@@ -61,9 +64,11 @@ const PEERS: Readonly<Record<string, Peer>> = {
     leaves: 'unpacked files in an overlay storage',
     proves: 'the digests of the blobs and the DiffIDs',
     // Its overlay leaves a mount where the storage is: a mount namespace of its own takes it along.
+    // It refuses longer paths for its sockets than a store may have.
     script: ({ reference, isInsecure }) =>
-      `${isRoot() ? 'unshare --mount ' : ''}podman --root "$directory/root" --runroot "$directory/run" pull --quiet${isInsecure ? ' --tls-verify=false' : ''} ${quote(reference)}`,
-    ...(isRoot() ? {} : { cleanUp: () => 'podman unshare rm -rf "$directory/root" "$directory/run"' }),
+      `mktemp -d /tmp/zpull-XXXXXX >"$directory/runtime" && ${isRoot() ? 'unshare --mount ' : ''}podman --root "$directory/root" --runroot "$(cat "$directory/runtime")" pull --quiet${isInsecure ? ' --tls-verify=false' : ''} ${quote(reference)}`,
+    cleanUp: () =>
+      `${isRoot() ? '' : 'podman unshare '}rm -rf "$directory/root" "$(cat "$directory/runtime")"`,
   },
   ctr: {
     programs: () => ['ctr'],
@@ -207,7 +212,9 @@ async function peerRun(context: Context, name: string, peer: Peer, target: Targe
       const ended = await runScript(peer.script(target), { signal, env, timeoutMs: MAX_PEER_MS }, name);
       if (ended.code !== 0) {
         const end = ended.signal === null ? `exit code ${ended.code}` : ended.signal;
-        throw new PeerFailure(`${name} ended with ${end}: ${ended.stderr.trim().slice(-500)}`);
+        throw new PeerFailure(
+          `${name} ended with ${end}: ${ended.stderr.trim().replaceAll(/\s+/g, ' ').slice(-500)}`,
+        );
       }
       return {
         wallSeconds: ended.wallMs / 1000,

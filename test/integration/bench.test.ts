@@ -183,6 +183,26 @@ describe('zpull bench', { concurrency: 4 }, () => {
     assert.deepEqual([existsSync(bench.store), processesWith(bench.store)], [false, []]);
   });
 
+  test('what SIGKILL leaves goes with the next call, and SIGHUP leaves nothing', async (t) => {
+    const { image } = await registryOf(t, 90, { rateBytes: 4e6 });
+    const store = temporaryDirectory(t);
+    const left: string[][] = [];
+    for (const signal of ['SIGKILL', 'SIGHUP'] as const) {
+      const bench: Bench = startBench(t, [image, '--stage', 'pull', ...ONE_SETTING], {
+        store,
+        onStderr: (line) => {
+          if (line.includes('run 1 of 1')) setTimeout(() => bench.child.kill(signal), 200);
+        },
+      });
+      await once(bench.child, 'exit');
+      // The command that a killed benchmark had started.
+      for (const pid of pidsWith(store)) process.kill(pid, 'SIGKILL');
+      await bench.ended;
+      left.push(readdirSync(store));
+    }
+    assert.deepEqual([left[0]?.length, left[1]], [1, []]);
+  });
+
   test('a registry that begins to answer 429 is told, the rest goes on, and what was measured is kept', async (t) => {
     // The plan of the first pull takes 2 requests, its contents at least one.
     const faults: FaultRule[] = [
@@ -326,16 +346,23 @@ describe('zpull bench', { concurrency: 4 }, () => {
   }
 });
 
-/** The command lines of processes that have this text. */
-function processesWith(argument: string): string[] {
+/** The processes whose command lines have this text. */
+function pidsWith(argument: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .map((id) => {
-      try {
-        return readFileSync(`/proc/${id}/cmdline`, 'utf8');
-      } catch {
-        return ''; // It is gone.
-      }
-    })
-    .filter((line) => line.includes(argument));
+    .filter((id) => commandLineOf(id).includes(argument))
+    .map(Number);
+}
+
+function commandLineOf(id: string): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'utf8');
+  } catch {
+    return ''; // It is gone.
+  }
+}
+
+/** The command lines of processes that have this text. */
+function processesWith(argument: string): string[] {
+  return pidsWith(argument).map((pid) => commandLineOf(String(pid)));
 }

@@ -42,6 +42,8 @@ export async function runBench([image = '']: readonly string[], given: OptionVal
       saveReport(latest, options);
     },
   });
+  // A terminal that was closed: without this, commands and stores would stay.
+  process.once('SIGHUP', () => process.kill(process.pid, 'SIGTERM'));
   try {
     await untilSignal((signal) =>
       measureImage(
@@ -152,7 +154,8 @@ async function confirm(
   options: OptionValues,
   signal: AbortSignal,
 ): Promise<void> {
-  const much = `${formatBytes(blobBytes)} a pull, up to ${formatBytes(fetchBytes)} for all runs`;
+  const all = fetchBytes === 0 ? 'nothing from a network' : `up to ${formatBytes(fetchBytes)} for all runs`;
+  const much = `${formatBytes(blobBytes)} a pull, ${all}`;
   if (options.quiet !== true) process.stderr.write(`${printable(image)}: ${much}\n`);
   if (fetchBytes <= MAX_UNASKED_BYTES || options.yes === true) return;
   if (await agrees(signal)) return;

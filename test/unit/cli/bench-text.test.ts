@@ -86,6 +86,8 @@ test('a report that was ended early says so, and one of a single stage has no ve
   assert.match(reportText(early), /This is not complete: the measurement was ended\.\n$/);
   const network = report([measurement('network/c1', [1])], { stage: 'network' });
   assert.match(reportText(network), /Verdict: none, it needs --stage all\.\n$/);
+  const failed = report([measurement('network/c1', [1])]);
+  assert.match(reportText(failed), /Verdict: none, it needs the network, the machine and a pull\.\n$/);
 });
 
 test('a comparison fits 80 columns', () => {

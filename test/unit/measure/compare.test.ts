@@ -28,8 +28,11 @@ test('with few runs no test can tell', () => {
 });
 
 test('images of different sizes are compared by their rates', () => {
-  const { rows } = compared(BEFORE, [2, 2.2, 2.4, 2.1, 2.3], 200e6);
+  const { rows, doubts } = compared(BEFORE, [2, 2.2, 2.4, 2.1, 2.3], 200e6);
   assert.deepEqual([rows[0]?.verdict, rows[0]?.ratio.toFixed(3)], ['no difference', '1.000']);
+  assert.match(doubts.join(), /^sizes differ, so that seconds are those of a gigabyte: pull/);
+  // A retry fetches a little more.
+  assert.deepEqual(compared(BEFORE, BEFORE, 100.5e6).doubts, []);
 });
 
 test('slower than a limit counts only beyond noise and beyond the limit', () => {

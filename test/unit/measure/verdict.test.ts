@@ -61,7 +61,8 @@ test('other programs that keep the cores busy are not taken for the pull', () =>
   const verdict = verdictOf(
     report([measurement('network/c16', [0.2]), ...FAST_MACHINE, { ...pull!, runs }]),
   )!;
-  assert.match(verdict.reason, /the 2 cores are busy 100 % of that time, of which other programs take 75 %;/);
+  assert.match(verdict.reason, /the 2 cores are busy 100 % of the pull, of which 75 % for other programs;/);
+  assert.match(verdict.advice.join(' '), /without them the pull would be faster/);
 });
 
 test('the floor is defined, with its seconds', () => {
@@ -129,10 +130,10 @@ test('a pull that takes as long without a network is bound by the processor', ()
     ]),
   )!;
   assert.deepEqual([verdict.bound, verdict.ratio, verdict.floorRatio], ['processor', 0.96, 2.5 / 1.8]);
-  assert.match(verdict.reason, /the 2 cores are busy 97 % of that time;/);
+  assert.match(verdict.reason, /the 2 cores are busy 97 % of the pull;/);
   assert.match(
     verdict.advice.join(' '),
-    /a second mirror would not help: the processor is busy 97 % of that time\./,
+    /a second mirror would not help: the processor is busy 97 % of the pull\./,
   );
 });
 
