@@ -18,5 +18,5 @@ export type {
   TagListing,
   TagOptions,
 } from './api/pull.js';
-export type { StageFigures, Stages } from './api/stages.js';
+export type { StageFigures, StageName, Stages } from './api/stages.js';
 export * from './api/store.js';

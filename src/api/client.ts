@@ -11,4 +11,7 @@ export { copyImage, exportImage, inspectImage, listTags, pullImage } from '../cl
 export { type ServedLayout, type ServeOptions, serve } from '../client/serve.js';
 export type { ClientStore } from '../client/store.js';
 export type { CopyFigures } from '../copy/copy-blobs.js';
+export type { Digest } from '../format/digest.js';
+export type { FetchFigures } from '../pull/layer.js';
 export type { ManifestDocument, Resolution } from '../pull/named-manifest.js';
+export type { PlannedFigures } from '../pull/prepare-layers.js';

@@ -19,7 +19,7 @@ import { Shared } from '../pull/shared.js';
 import { listTags, type TagListing } from '../pull/tags.js';
 import { type ExportRequest, type ExportResult, runExport } from './export-image.js';
 import { type FileEntry, type FileQuery, listImage, readImageFile, tarOf } from './files.js';
-import { ClientStore } from './store.js';
+import { type ClientStore, createClientStore } from './store.js';
 
 /** Options of a client: defaults and limits of all its calls. */
 export type ClientOptions = Omit<PullOptions, 'signal' | 'onEvent'>;
@@ -61,7 +61,7 @@ export class Client {
     }
     this.#options = { ...options, store: resolve(store) };
     this.#shared = new Shared(limitRate);
-    this.store = new ClientStore(this.#options.store, (call, work) => this.#run(call, work));
+    this.store = createClientStore(this.#options.store, (call, work) => this.#run(call, work));
   }
 
   /**

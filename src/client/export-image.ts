@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { ExportEvent } from '../export/export-run.js';
-import { checkDestination, EXPORT_SCHEMES, type ExportSchemeName } from '../export/export-schemes.js';
+import { checkDestination, EXPORT_SCHEMES } from '../export/export-schemes.js';
 import { PullError, quote } from '../format/error.js';
 import { StageRecorder, type Stages } from '../pool/stages.js';
 import { pullImage, pullPath } from '../pull/pull.js';
@@ -14,7 +14,7 @@ export interface ExportTarget {
    * tar; `layers`: each layer's tar as `HEX.tar` in a directory; `docker-archive`: a file for
    * `docker load`.
    */
-  readonly kind: ExportSchemeName;
+  readonly kind: 'rootfs' | 'tar' | 'layers' | 'docker-archive';
   readonly path: string;
 }
 
@@ -33,6 +33,7 @@ export interface ExportRequest extends Pick<PullOptions, 'platform' | 'policy' |
   readonly onEvent?: (event: (PullEvent & EventOrigin) | ExportEvent) => void;
 }
 
+/** The result of an export, which is at its destination, verified. */
 export interface ExportResult {
   readonly image: string;
   readonly digest: string;

@@ -22,6 +22,7 @@ const MIN_RANGE_BYTES = 2 ** 20;
 /** Ranges a connection in small copies, so that all of them end together. */
 const RANGES_PER_CONNECTION = 4;
 
+/** What a copy fetched and reused, in bytes. */
 export interface CopyFigures extends Readonly<FetchFigures> {
   readonly reusedBytes: number;
   readonly resumedBytes: number;

@@ -19,6 +19,7 @@ import { openArchiveTarget, openLayoutTarget, requireLayout } from './copy-targe
 /** A copy uses no store. */
 const NO_STORE = '';
 
+/** Options of a copy: those of a pull without a store, and where to. */
 export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
   /** A directory that is or becomes an OCI layout, or a file to write one to as a tar. */
   readonly destination: { readonly kind: 'layout' | 'archive'; readonly path: string; readonly tag?: string };
@@ -38,6 +39,7 @@ export function checkCopyDestination({ kind, path }: CopyOptions['destination'])
   else requireLayout(resolve(path));
 }
 
+/** The result of a copy, which is in its destination, verified. */
 export interface CopyResult extends CopyFigures {
   readonly image: string;
   /** The digest of the manifest, or of the index with all platforms. */

@@ -116,6 +116,7 @@ const ERRORS = {
   },
 } as const;
 
+/** The code of an error: `docs/errors.md` explains each. */
 export type ErrorCode = keyof typeof ERRORS;
 
 /** What the documentation says about a code. */
@@ -123,6 +124,7 @@ export function describeCode(code: ErrorCode): (typeof ERRORS)[ErrorCode] {
   return ERRORS[code];
 }
 
+/** All codes of errors. */
 export const ERROR_CODES = Object.keys(ERRORS) as readonly ErrorCode[];
 
 /** An error as sent between threads: an Error would lose its class and its fields. */

@@ -4,6 +4,7 @@ import { type Descriptor, mediaTypeOf } from './manifest.js';
 import { type ChunkedPositions, parseChunkedAnnotations } from './metadata-position.js';
 import { isHeader, TAR_BLOCK_BYTES } from './tar-fields.js';
 
+/** How the blob of a layer is made. */
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
 /** Where to find the table of contents of a chunked layer. */

@@ -1,6 +1,7 @@
 /** The stages of a pull, an export or a copy, in the order of results. */
 const STAGE_NAMES = ['resolve', 'metadata', 'fetch', 'decode', 'hash', 'write', 'sync', 'prove'] as const;
 
+/** A stage of the work, as `docs/measuring.md` has them. */
 export type StageName = (typeof STAGE_NAMES)[number];
 
 /** Numbers of a stage in a row: its bytes, its times, and when it first began and last ended. */

@@ -11,10 +11,11 @@ import type { Shared } from './shared.js';
  * When to send requests to the registry: always, only if the image is missing in the store, or
  * never.
  */
-export type Policy = (typeof POLICIES)[number];
+export type Policy = 'always' | 'missing' | 'never';
 
-const POLICIES = ['always', 'missing', 'never'] as const;
+const POLICIES: readonly Policy[] = ['always', 'missing', 'never'];
 
+/** Options of a pull. */
 export interface PullOptions {
   /** Root directory of the store. */
   readonly store: string;

@@ -5,6 +5,7 @@ import { type ImageLayer, type KnownLayer, sumOf } from './layer.js';
 import type { PlannedFigures } from './prepare-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 
+/** A layer of a pulled image, and what was fetched and reused for it, in bytes. */
 export interface LayerResult {
   readonly digest: string;
   readonly diffId: string;
@@ -23,6 +24,7 @@ export interface LayerResult {
   readonly requests: number;
 }
 
+/** The result of a pull: the image is in the store, verified. */
 export interface PullResult {
   readonly image: string;
   readonly digest: string;

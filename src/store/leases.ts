@@ -10,8 +10,9 @@ import { isDenied, systemCode, UnfitFile, wrapFsError } from '../files/storage-e
 import type { StorePaths } from './paths.js';
 
 /** What the holder of a lease does with the store. */
-const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
-export type LeaseKind = (typeof KINDS)[number];
+const KINDS: readonly LeaseKind[] = ['pull', 'export', 'verify', 'prune'];
+/** What a process does with a store. */
+export type LeaseKind = 'pull' | 'export' | 'verify' | 'prune';
 
 /**
  * A lease that was not renewed for this long is dead if its process is gone. Bounds the wait for a

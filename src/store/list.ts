@@ -41,6 +41,7 @@ export interface BrokenOffBlob {
   readonly bytes: number;
 }
 
+/** What a store has. */
 export interface StoreListing {
   readonly images: readonly ListedImage[];
   readonly brokenOff: readonly BrokenOffBlob[];

@@ -23,6 +23,7 @@ import { removePack, sealPack } from './pack-files.js';
 import { imageRecordPath, openStore, type PackId, type StoreOptions, type StorePaths } from './paths.js';
 import { type PackFiles, StoreInUse, Sweep } from './sweep.js';
 
+/** What a prune freed. */
 export interface PruneResult {
   /** Disk space, less that of rewritten packs. */
   readonly freedBytes: number;

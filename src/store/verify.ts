@@ -29,6 +29,7 @@ export interface DamagedPart {
   readonly images: readonly string[];
 }
 
+/** What a check of the store found. */
 export interface VerifyResult {
   /** Number of checked layers. */
   readonly checked: number;
