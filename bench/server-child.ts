@@ -6,5 +6,7 @@ process.on('message', () => {
   const { user, system } = process.cpuUsage();
   process.send!((user + system) / 1e6);
 });
+// Ctrl-C reaches it as well: the pull that is going on must not see it end.
+for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => {});
 process.once('disconnect', () => void registry.close());
 process.send!({ host: registry.host });

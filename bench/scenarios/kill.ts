@@ -124,6 +124,7 @@ async function goOn({ host, ref, store }: PullJob, received: Received, whole: Wh
     const lost = (bytes: number) => bytes + result.fetchedBytes - whole.fetchedBytes;
     return { toldBytes: lost(received.toldBytes), likelyBytes: lost(received.likelyBytes) };
   } catch (error) {
+    stop.signal.throwIfAborted();
     process.stderr.write(`${String(error)}\n`);
     return undefined;
   }
