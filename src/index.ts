@@ -11,6 +11,7 @@ export type {
   LayerProgress,
   LayerResult,
   LayerState,
+  Plan,
   Policy,
   PullEvent,
   PullOptions,

@@ -14,7 +14,7 @@ import { inspectImage, pullImage } from '../pull/pull.js';
 import { Stop } from '../pull/pull-context.js';
 import type { EventOrigin, PullEvent } from '../pull/pull-events.js';
 import { type PullOptions, type RunOptions, resolveOptions } from '../pull/pull-options.js';
-import type { ImageInspection, PullResult } from '../pull/pull-result.js';
+import { type ImageInspection, type Plan, type PullResult, planOf } from '../pull/pull-result.js';
 import { Shared } from '../pull/shared.js';
 import { listTags, type TagListing } from '../pull/tags.js';
 import { type ExportRequest, type ExportResult, runExport } from './export-image.js';
@@ -130,12 +130,20 @@ export class Client {
   }
 
   /**
-   * What a pull would fetch and reuse, in bytes and requests, layer by layer, and what the image is:
-   * platforms, config, formats. Fetches no content and writes nothing.
+   * What an image is: platforms, config, formats of the layers; and all that `plan` has. Fetches no content and writes nothing.
    * @throws PullError as `pull`
    */
   inspect(image: string, options: CallOptions = {}): Promise<ImageInspection> {
     return this.#run(options, (run) => inspectImage(image, run));
+  }
+
+  /**
+   * What a pull would fetch and reuse, as `zpull plan --json` prints it. Fetches no content and writes
+   * nothing.
+   * @throws PullError as `pull`
+   */
+  async plan(image: string, options: CallOptions = {}): Promise<Plan> {
+    return planOf(await this.inspect(image, options));
   }
 
   /**

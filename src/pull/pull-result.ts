@@ -121,6 +121,16 @@ export interface ImageInspection {
   readonly stages: Stages;
 }
 
+/** What pulling an image would fetch and reuse, in bytes and requests. */
+export interface Plan extends Omit<ImageInspection, 'config' | 'platforms' | 'layers'> {
+  readonly layers: readonly Omit<LayerInspection, 'reason' | 'entries'>[];
+}
+
+/** Returns the plan in an inspection, without what the image is. */
+export function planOf({ config: _config, platforms: _platforms, ...plan }: ImageInspection): Plan {
+  return { ...plan, layers: plan.layers.map(({ reason: _, entries: _entries, ...layer }) => layer) };
+}
+
 /** The missing layers, with their planned figures. */
 export interface PreparedLayers {
   readonly layers: readonly KnownLayer[];

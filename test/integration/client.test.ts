@@ -199,7 +199,10 @@ test('a reference is resolved by a HEAD once the image was pulled, and a manifes
   assert.deepEqual([manifest.digest, manifest.bytes], [MANIFEST_DIGEST, fixtureBlob(MANIFEST_DIGEST)]);
   const { tags } = await client.tags(`${registry.host}/x`);
   assert.deepEqual([...tags].sort(), ['chunked-v1', 'chunked-v2']);
-  assert.equal((await client.inspect(image)).digest, MANIFEST_DIGEST);
+  const { config, platforms, ...inspection } = await client.inspect(image);
+  assert.deepEqual([inspection.digest, typeof config, platforms], [MANIFEST_DIGEST, 'object', undefined]);
+  const plan = await client.plan(image);
+  assert.deepEqual([plan.fetchBytes, plan.digest, 'config' in plan], [0, MANIFEST_DIGEST, false]);
 });
 
 test('files, tars and layers of an image can be listed and read', async (t) => {

@@ -1,4 +1,4 @@
-import { type ImageInspection, inspectImage, type LayerInspection } from '../../api/pull.js';
+import { type ImageInspection, inspectImage, type LayerInspection, planOf } from '../../api/pull.js';
 import {
   type Column,
   formatBytes,
@@ -39,10 +39,6 @@ async function inspect(image: string, options: OptionValues): Promise<ImageInspe
   } finally {
     renderer.end();
   }
-}
-
-function planOf({ config: _config, platforms: _platforms, ...plan }: ImageInspection): object {
-  return { ...plan, layers: plan.layers.map(({ reason: _, entries: _entries, ...layer }) => layer) };
 }
 
 const PLAN_COLUMNS: readonly Column[] = [
