@@ -1,7 +1,7 @@
 import { chmodSync, lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { BLOCK_BYTES } from './disk-space.js';
-import { isDenied } from './storage-error.js';
+import { systemCode } from './storage-error.js';
 
 /**
  * Deletes a file or directory with all that is in it, also in directories that are read-only, as in
@@ -13,7 +13,7 @@ export function removeTree(path: string): void {
   try {
     remove();
   } catch (error) {
-    if (!isDenied(error)) throw error;
+    if (!['EACCES', 'EPERM'].includes(systemCode(error) ?? '')) throw error;
     eachEntry(path, (entry, { isDirectory }) => {
       if (isDirectory) chmodSync(entry, 0o700);
     });

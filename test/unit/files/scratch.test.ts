@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lutimesSync,
   mkdirSync,
@@ -41,14 +42,34 @@ test('directories of processes that have ended are found, those of others are no
   assert.deepEqual(readdirSync(parent).sort(), [basename(own), basename(link), ...others].sort());
 });
 
-test('a tree with read-only directories is removed, and its disk space is known', (t) => {
-  const path = join(temporaryDirectory(t), 'tree');
-  mkdirSync(join(path, 'a', 'b'), { recursive: true });
-  writeFileSync(join(path, 'a', 'b', 'file'), Buffer.alloc(100_000, 1));
+test('a tree with read-only directories is removed by a user, and its disk space is known', (t) => {
+  const parent = temporaryDirectory(t);
+  const [path, inner] = [join(parent, 'tree'), join(parent, 'tree', 'a', 'b')];
+  mkdirSync(inner, { recursive: true });
+  writeFileSync(join(inner, 'file'), Buffer.alloc(100_000, 1));
   assert.ok(treeBytes(path) >= 100_000);
-  chmodSync(join(path, 'a', 'b'), 0o500);
-  chmodSync(join(path, 'a'), 0o000);
-  removeTree(path);
+  asUser([parent, path, join(path, 'a'), inner], () => {
+    chmodSync(inner, 0o500);
+    chmodSync(join(path, 'a'), 0o000);
+    removeTree(path);
+  });
   assert.ok(!existsSync(path));
   removeTree(path);
 });
+
+const NOBODY = 65_534;
+
+/** Permissions do not bind root: it becomes another user, who gets these paths. */
+function asUser(paths: readonly string[], action: () => void): void {
+  if (process.geteuid?.() !== 0) {
+    action();
+    return;
+  }
+  for (const path of paths) chownSync(path, NOBODY, NOBODY);
+  process.seteuid!(NOBODY);
+  try {
+    action();
+  } finally {
+    process.seteuid!(0);
+  }
+}
