@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { exportLayers } from '../../../src/export/export-layers.js';
 import type { Digest } from '../../../src/format/digest.js';
+import { formatBytes } from '../../../src/format/figures.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { writeLayerRecord } from '../../../src/store/layer-record.js';
 import { packPath, type StorePaths } from '../../../src/store/paths.js';
@@ -85,7 +86,7 @@ test('a disk without room is refused with the missing bytes; existing files need
   const needed = tar.length + endless.tarBytes;
   await assert.rejects(exportLayers({ ...endless.guard, store: paths.root, diffIds, directory }), {
     code: 'store-full',
-    message: new RegExp(`^${directory} needs ${needed} bytes and .* are missing$`),
+    message: new RegExp(`^${directory} needs ${formatBytes(needed)} and .* are missing$`),
   });
   assert.deepEqual(readdirSync(directory), [name]);
 });

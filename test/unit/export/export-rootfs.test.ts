@@ -17,6 +17,7 @@ import { type TestContext, test } from 'node:test';
 import type { ExportEvent } from '../../../src/api/export.js';
 import { exportRootfs, exportTar } from '../../../src/export/export-files.js';
 import { exportLayers } from '../../../src/export/export-layers.js';
+import { formatBytes } from '../../../src/format/figures.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { setEnvironment } from '../../support/environment.js';
 import { listDirectory, listTar } from '../../support/listing.js';
@@ -286,7 +287,7 @@ test('a disk without room is refused with the bytes that are missing, and nothin
     const exporting = exportRootfs({ ...guard, store: paths.root, diffIds: [diffId], directory });
     const { code, message } = await failure(exporting);
     assert.deepEqual(
-      [code, message.startsWith(`${asked} needs ${ENDLESS_BYTES} bytes and has `)],
+      [code, message.startsWith(`${asked} needs ${formatBytes(ENDLESS_BYTES)} and has `)],
       ['store-full', true],
     );
   }

@@ -17,6 +17,7 @@ import { type TestContext, test } from 'node:test';
 import type { ExportEvent } from '../../../src/api/export.js';
 import { exportTar } from '../../../src/export/export-files.js';
 import { openSpecialFile } from '../../../src/export/output-files.js';
+import { formatBytes } from '../../../src/format/figures.js';
 import { listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
 import { skipUnless } from '../../support/programs.js';
@@ -121,7 +122,9 @@ test('a disk without room is refused with the bytes that are missing; what was t
   const file = join(directory, 'all.tar');
   writeFileSync(file, 'from before');
   // Its header and the end of the tar are needed as well.
-  const message = new RegExp(`^${directory} needs ${ENDLESS_BYTES + 3 * 512} bytes and has .* missing$`);
+  const message = new RegExp(
+    `^${directory} needs ${formatBytes(ENDLESS_BYTES + 3 * 512)} and has .* missing$`,
+  );
   const exporting = exportTar({ ...guard, store: paths.root, diffIds: [diffId], file });
   await assert.rejects(exporting, { code: 'store-full', message });
   assert.deepEqual([readdirSync(directory), readFileSync(file, 'utf8')], [['all.tar'], 'from before']);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseDigest } from '../../../src/format/digest.js';
+import { formatBytes } from '../../../src/format/figures.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/metadata-position.js';
 import { acquireRoom, roomLeft } from '../../../src/pool/shared-memory.js';
 import { DecodedAllowance, fetchThreads, streamsAtATime, supportThreads } from '../../../src/pull/budgets.js';
@@ -67,7 +68,7 @@ test('a table that states more than the allowance is malformed, and acquires not
   const most = RATIO_BYTES + FREE_DECODED_BYTES;
   const tooMuch = {
     code: 'metadata-malformed',
-    message: new RegExp(`states ${most + 1} bytes for a blob of 1000`),
+    message: new RegExp(`states ${formatBytes(most + 1)} for a blob of 1\\.0 kB`),
   };
   assert.throws(() => allowance.noteTable(layerOf(1), tableOf([], 800, most + 1)), tooMuch);
   allowance.noteTable(layerOf(1), tableOf([], 800, most));
