@@ -172,6 +172,8 @@ test('the default loses against another setting only beyond noise', () => {
   assert.deepEqual([within.best.workers, within.default!.lossPercent], [2, 0]);
   const few = verdictOfWalls([1, 1.5], [0.9, 0.95]);
   assert.deepEqual([few.best.workers, few.default!.lossPercent], [2, 0]);
+  const single = verdictOfWalls([1.4], [1]);
+  assert.deepEqual([single.best.workers, single.default!.lossPercent], [2, 0]);
   const apart = verdictOfWalls([2, 2.5], [0.9, 0.95]);
   assert.deepEqual([apart.best.workers, Math.round(apart.default!.lossPercent)], [1, 143]);
 });
