@@ -1,8 +1,10 @@
 import { formatCount, formatRate } from '../format/figures.js';
 import {
   type Bounds,
+  busyShare,
   DOUBTFUL_FOREIGN_SHARE,
   EQUAL_SHARE,
+  fillsNetwork,
   formatSecondsOf,
   largest,
   medianRun,
@@ -33,6 +35,9 @@ export function reasonOf(
       fetching === undefined || fetching <= network
         ? 'the pull decodes and writes meanwhile, and receives as fast'
         : `the pull, which decodes and writes meanwhile, received them in ${formatSecondsOf(fetching)}`;
+    if (network <= local && !fillsNetwork(bounds, pull)) {
+      return `The network is the limit, by its delay: for ${percent(bounds.waiting)} of the ${all} of a pull, it waits for answers of the registry; receiving the bytes alone takes ${share(network)}${limit}, everything else without a network ${share(local)}.`;
+    }
     const rest = reachesFullRate(bounds)
       ? meanwhile
       : `everything else without a network takes ${share(local)}`;
@@ -50,11 +55,10 @@ export function reasonOf(
 
 /** How busy the cores were during the median run, and how much of that was not the pull, where it is much. */
 function busyText(pull: Measurement, cores: number): string | undefined {
-  const { cpuSeconds, foreignShare, wallSeconds } = medianRun(pull);
-  if (cpuSeconds === null) return undefined;
-  const foreign = foreignShare ?? 0;
-  const all = cpuSeconds / Math.max(1 - foreign, 0.01);
-  const busy = `busy ${percent(Math.min(1, all / wallSeconds / cores))} of the pull`;
+  const share = busyShare(pull, cores);
+  if (share === undefined) return undefined;
+  const foreign = medianRun(pull).foreignShare ?? 0;
+  const busy = `busy ${percent(share)} of the pull`;
   if (foreign <= DOUBTFUL_FOREIGN_SHARE) return busy;
   return `${busy}, of which ${percent(foreign)} for other programs`;
 }

@@ -1,5 +1,15 @@
 import { boundAdvice, connectionAdvice, reasonOf, shareAdvice, workerAdvice } from './advice.js';
-import { type Bounds, EQUAL_SHARE, find, largest, medianRun, ofStage, reachesFullRate } from './figures.js';
+import {
+  type Bounds,
+  busyShare,
+  EQUAL_SHARE,
+  fillsNetwork,
+  find,
+  largest,
+  medianRun,
+  NETWORK_SHARE,
+  ofStage,
+} from './figures.js';
 import { DEFAULT_CONNECTIONS, defaultWorkersOf } from './grid.js';
 import { type Measurement, type Report, SHARE_NAMES, type Shares, type Verdict } from './report.js';
 import { isLocal } from './resolve.js';
@@ -11,8 +21,8 @@ const FEW_RUNS_SHARE = 0.25;
 const SINGLE_RUN_SHARE = 0.5;
 /** A disk that alone takes this share of the pull without a network is what holds it up. */
 const DISK_SHARE = 0.8;
-/** If receiving takes less of a pull than this, it is not what limits it. */
-const NETWORK_SHARE = 0.5;
+/** Cores that are less busy than this are not what a pull waits for. */
+const IDLE_SHARE = 0.6;
 /**
  * Returns what limits the pull, which settings are best and what would be faster; null where the
  * network, the machine or the pull was not measured. Reads nothing but the report's figures.
@@ -26,17 +36,18 @@ export function verdictOf(report: Report): Verdict | null {
   const network = find(report, `network/c${pull.connections}`) ?? largest(ofStage(report, 'network'));
   const together = find(report, 'machine/together/all');
   if (together === undefined || (network === undefined && !isLocal(report.image.reference))) return null;
+  const shares = sharesOf(pull);
   const bounds: Bounds = {
     network: network?.wallSeconds.median ?? 0,
     local: together.wallSeconds.median,
     disk: diskSeconds(report),
     fetching: fetchSeconds(pull),
+    waiting: shares === null ? 0 : shares.resolve + shares.metadata + shares.fetchWait,
   };
   const seconds = pull.wallSeconds.median;
-  const bound = boundOf(bounds, seconds);
+  const bound = boundOf(bounds, pull, report.machine.cores);
   const limiting = { network: bounds.network, processor: bounds.local, disk: bounds.disk ?? 0 }[bound];
   const floor = floorSeconds(report, bounds);
-  const shares = sharesOf(pull);
   return {
     bound,
     ratio: limiting / seconds,
@@ -119,12 +130,14 @@ function fetchSeconds(pull: Measurement): number | undefined {
 
 /**
  * A network that takes longer than everything else is the limit, and so is one whose full rate the
- * pull reaches: on a busy machine, everything else takes longer than it has to.
+ * pull reaches: on a busy machine, everything else takes longer than it has to. So is one whose
+ * answers are far away, while the processor has little to do.
  */
-function boundOf(bounds: Bounds, pullSeconds: number): Verdict['bound'] {
-  const { network, local, disk } = bounds;
-  if (network > local || (reachesFullRate(bounds) && network >= pullSeconds * NETWORK_SHARE))
-    return 'network';
+function boundOf(bounds: Bounds, pull: Measurement, cores: number): Verdict['bound'] {
+  const { network, local, disk, waiting } = bounds;
+  if (network > local || fillsNetwork(bounds, pull)) return 'network';
+  const busy = busyShare(pull, cores);
+  if (network > 0 && waiting >= NETWORK_SHARE && busy !== undefined && busy < IDLE_SHARE) return 'network';
   return disk !== undefined && disk >= local * DISK_SHARE ? 'disk' : 'processor';
 }
 

@@ -17,7 +17,7 @@ const TURNS = {
   resolve: MAX_RESOLVING,
   /** One pull or copy uses all cores and the whole network; several would only divide them. */
   pull: 1,
-  /** An inspection has a turn of its own: it takes one thread, and should not wait for a pull. */
+  /** An inspection has a turn of its own: it reads metadata only, and should not wait for a pull. */
   inspect: 1,
   export: MAX_EXPORTING,
 } as const;

@@ -141,8 +141,8 @@ describe('zpull bench', { concurrency: 4 }, () => {
     assert.ok(!existsSync(store));
   });
 
-  test('at 50 ms and 20 MB/s a connection more connections are recommended, with the reason', async (t) => {
-    const { image } = await registryOf(t, 450, { latencyMs: 50, ratePerConnectionBytes: 20e6 });
+  test('at 50 ms and 2 MB/s a connection more connections are recommended, with the reason', async (t) => {
+    const { image } = await registryOf(t, 300, { latencyMs: 50, ratePerConnectionBytes: 2e6 });
     const advice =
       /16 connections are right: the network gives [\d.]+ MB\/s to 1 connection, [\d.]+ MB\/s to 16, as each connection has a limit of its own/;
     const args = [image, '--workers', '2', '--connections', '1,16', '--runs', '1'];
@@ -157,14 +157,14 @@ describe('zpull bench', { concurrency: 4 }, () => {
   });
 
   test('with --limit-rate the network is the limit, and the option is named', async (t) => {
-    const { image } = await registryOf(t, 350);
-    const args = [image, ...ONE_SETTING, '--limit-rate', '5M'];
+    const { image } = await registryOf(t, 300);
+    const args = [image, ...ONE_SETTING, '--limit-rate', '2M'];
     const { report, stdout } = await benchUntil(t, args, (verdict) => verdict?.bound === 'network');
     const { verdict, settings } = report;
-    assert.deepEqual([verdict?.bound, settings.limitRate], ['network', 5 * 2 ** 20], stdout);
+    assert.deepEqual([verdict?.bound, settings.limitRate], ['network', 2 * 2 ** 20], stdout);
     assert.match(
       stdout.replaceAll(/\s+/g, ' '),
-      /The network is the limit: .* as --limit-rate allows 5\.2 MB\/s/,
+      /The network is the limit: .* as --limit-rate allows 2\.1 MB\/s/,
     );
   });
 

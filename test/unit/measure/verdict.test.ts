@@ -113,6 +113,29 @@ test('a pull that receives at the full rate of the network is bound by it, howev
   assert.equal(verdictOfFetch(2700).bound, 'processor');
 });
 
+/** A stage in which nothing is done but waited. */
+function waiting(waitMs: number): Stages['fetch'] {
+  return { bytes: 1, wallMs: waitMs, workMs: 0, waitMs };
+}
+
+test('a pull that mostly waits for answers, on idle cores, is bound by the delay of the network', () => {
+  const verdictOfCpu = (cpuSeconds: number) => {
+    const far = { ...stages(), resolve: waiting(300), metadata: waiting(500), fetch: waiting(900) };
+    return verdictOf(
+      report([
+        measurement('network/c16', [0.8]),
+        ...machine({ decode: 0.1, hash: 0.1, write: 0.1, together: 0.9 }),
+        measurement('pull/w2/c16', [2], { cpuSeconds, stages: far }),
+      ]),
+    )!;
+  };
+  assert.match(
+    verdictOfCpu(1.3).reason,
+    /^The network is the limit, by its delay: for \d+ % of the 2\.00 s of a pull, it waits for answers of the registry; .* 0\.800 s \(40 %\), everything else without a network 0\.900 s \(45 %\)\.$/,
+  );
+  assert.equal(verdictOfCpu(3.9).bound, 'processor');
+});
+
 test('a rate limit that makes the network the limit is named', () => {
   const measurements = [measurement('network/c16', [20]), ...FAST_MACHINE, measurement('pull/w2/c16', [21])];
   const verdict = verdictOf(report(measurements, { limitRate: 5e6 }))!;
