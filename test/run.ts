@@ -33,9 +33,15 @@ const SHARED_PROCESSES: Readonly<Record<string, number>> = { integration: 12, un
  * Files that take longest have a process of their own, and begin first: none of them is left when all others have ended. Any other file
  * leaves its process as it was, and has no `before` or `after` of its own: in a shared process they are those of all files.
  */
-const ALONE = ['pull-memory', 'pull-killed', 'hostile-table', 'store-crash', 'pull-faults', 'threads'].map(
-  (name) => join('integration', `${name}.test.js`),
-);
+const ALONE = [
+  'pull-memory',
+  'pull-killed',
+  'hostile-table',
+  'store-crash',
+  'pull-faults',
+  'threads',
+  'bench',
+].map((name) => join('integration', `${name}.test.js`));
 
 /** The files to run: some as they are, others imported by a file that is written here. */
 function grouped(paths: readonly string[]): string[] {
