@@ -79,11 +79,9 @@ test('several pulls at once share a token, and take no more threads and connecti
   assert.ok(several.threads <= one.threads, `${several.threads} threads, one pull takes ${one.threads}`);
   // Each of the others has one for its manifest at most.
   assert.ok(several.connections <= one.connections + 3, `${several.connections}, alone ${one.connections}`);
-  // The second pull of an image waits for the first, and finds it.
-  assert.deepEqual(
-    several.results.slice(2).map(({ fetchedBytes }) => fetchedBytes),
-    [0, 0],
-  );
+  // Of two pulls of an image, whichever comes second waits for the other, and finds it.
+  const [first, second, again, secondAgain] = several.results.map(({ fetchedBytes }) => fetchedBytes);
+  assert.deepEqual([Math.min(first!, again!), Math.min(second!, secondAgain!)], [0, 0]);
 });
 
 test('the events of a pull can be read in a loop, with image and time, and the result comes last', async (t) => {

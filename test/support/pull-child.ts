@@ -20,10 +20,18 @@ export interface ChildJob {
 
 const { image, options, times = 1, use } = JSON.parse(process.argv[2] ?? '') as ChildJob;
 
-/** A pipe takes a long line in parts: the first event about 999 layers has 200 KB. */
+/**
+ * Writes a line, in parts where it is long: the first event about 999 layers has 200 KB, and a pipe
+ * takes 64. A pipe that does not block is tried again until the parent has read.
+ */
 function say(line: object): void {
   for (let rest = Buffer.from(`${JSON.stringify(line)}\n`); rest.length > 0; ) {
-    rest = rest.subarray(writeSync(1, rest));
+    try {
+      rest = rest.subarray(writeSync(1, rest));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
   }
 }
 
