@@ -1,6 +1,5 @@
-import { asOutOfResources } from '../files/storage-error.js';
 import type { BlobRange } from '../format/arrays.js';
-import { ofImage, PullError } from '../format/error.js';
+import { PullError } from '../format/error.js';
 import { cutBlob, planOpaque } from '../plan/opaque.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
 import { CounterReader, resetRateLimit } from '../pool/shared-memory.js';
@@ -18,8 +17,9 @@ import {
 } from '../pull/layer.js';
 import type { PullContext } from '../pull/pull-context.js';
 import type { PullOptions } from '../pull/pull-options.js';
-import { PullSession } from '../pull/pull-session.js';
+import type { PullSession } from '../pull/pull-session.js';
 import { type ResolvedImage, resolveSession } from '../pull/resolve-image.js';
+import { withSession } from '../pull/with-session.js';
 import { Workers } from '../pull/workers.js';
 import { openStoreToRead, type StorePaths } from '../store/paths.js';
 import { RangesFetch } from './ranges-fetch.js';
@@ -51,22 +51,8 @@ export interface NetworkMeasurement {
  * the bytes as they arrive. Digests are not verified. Writes nothing.
  * @throws PullError as `pullImage` for manifests, configs and the network
  */
-export async function measureNetwork(
-  reference: string,
-  options: NetworkOptions,
-): Promise<NetworkMeasurement> {
-  const session = await PullSession.open(reference, options, 'the measurement was interrupted');
-  const run = new Run(session);
-  try {
-    const result = await session.stop.guard(run.run());
-    session.end();
-    return result;
-  } catch (error) {
-    throw ofImage(asOutOfResources(error), session.source.image);
-  } finally {
-    session.close();
-    await run.close();
-  }
+export function measureNetwork(reference: string, options: NetworkOptions): Promise<NetworkMeasurement> {
+  return withSession(reference, options, 'the measurement was interrupted', (session) => new Run(session));
 }
 
 /** One measurement. */

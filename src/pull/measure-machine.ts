@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import { requireSpace } from '../files/disk-space.js';
 import { nearestExisting } from '../files/guarded-directory.js';
-import { asOutOfResources } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { MeasuredBlob, MeasuredWork, Results, Task } from '../pool/messages.js';
 import { StageRecorder } from '../pool/stages.js';
@@ -9,8 +8,9 @@ import { WorkerPool } from '../pool/worker-pool.js';
 import { openStoreToRead } from '../store/paths.js';
 import { imageLayers } from './layer.js';
 import type { PullOptions } from './pull-options.js';
-import { isLocal, PullSession } from './pull-session.js';
+import { isLocal, type PullSession } from './pull-session.js';
 import { type ResolvedImage, resolveSession } from './resolve-image.js';
+import { withSession } from './with-session.js';
 
 /**
  * The most that all threads together decode, hash or write in one measurement: 10 s of decoding
@@ -63,22 +63,8 @@ export interface MachineMeasurement {
  *   or `unsupported` for a layer that cannot be decoded; `store-full`; as `storageError` and
  *   `pullImage` for the layout
  */
-export async function measureMachine(
-  reference: string,
-  options: MachineOptions,
-): Promise<MachineMeasurement> {
-  const session = await PullSession.open(reference, options, 'the measurement was interrupted');
-  const run = new Run(session);
-  try {
-    const result = await session.stop.guard(run.run());
-    session.end();
-    return result;
-  } catch (error) {
-    throw asOutOfResources(error);
-  } finally {
-    session.close();
-    await run.close();
-  }
+export function measureMachine(reference: string, options: MachineOptions): Promise<MachineMeasurement> {
+  return withSession(reference, options, 'the measurement was interrupted', (session) => new Run(session));
 }
 
 /** One measurement. */

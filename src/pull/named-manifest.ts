@@ -1,7 +1,7 @@
 import { openStoreToRead } from '../store/paths.js';
 import type { RunOptions } from './pull-options.js';
-import { PullSession } from './pull-session.js';
 import { chooseImage, type ReadDocument, readNamed } from './resolve-image.js';
+import { withSession } from './with-session.js';
 
 /** What a reference names. */
 export interface Resolution {
@@ -58,25 +58,22 @@ export function readManifestOf(
   return read(reference, options, result, isChosen);
 }
 
-async function read<T>(
+function read<T>(
   reference: string,
   options: RunOptions,
   resultOf: (image: string, chosen: ReadDocument, root: ReadDocument) => T,
   isChosen = true,
 ): Promise<T> {
-  const session = await PullSession.open(reference, options, 'the request was interrupted');
-  const { source, settings, progress } = session;
-  const warn = (message: string) => progress.emit({ event: 'warning', message });
-  try {
-    const paths = openStoreToRead(settings.store, warn);
-    const result = await session.resolve(async (registry) => {
-      const root = await readNamed(registry, { ...source, settings }, paths);
-      const chosen = isChosen ? await chooseImage(registry, root, settings.platform, paths, warn) : root;
-      return resultOf(source.image, chosen, root);
-    });
-    session.end();
-    return result;
-  } finally {
-    session.close();
-  }
+  return withSession(reference, options, 'the request was interrupted', (session) => ({
+    async run() {
+      const { source, settings, progress } = session;
+      const warn = (message: string) => progress.emit({ event: 'warning', message });
+      const paths = openStoreToRead(settings.store, warn);
+      return session.resolve(async (registry) => {
+        const root = await readNamed(registry, { ...source, settings }, paths);
+        const chosen = isChosen ? await chooseImage(registry, root, settings.platform, paths, warn) : root;
+        return resultOf(source.image, chosen, root);
+      });
+    },
+  }));
 }

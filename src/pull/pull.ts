@@ -1,7 +1,6 @@
 import { retryIfFullAsync } from '../files/disk-space.js';
-import { asOutOfResources } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
-import { ofImage, PullError } from '../format/error.js';
+import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
@@ -30,8 +29,9 @@ import {
   type PreparedLayers,
   type PullResult,
 } from './pull-result.js';
-import { PullSession } from './pull-session.js';
+import type { PullSession } from './pull-session.js';
 import { noteUse, type ResolvedImage, recordedImage, resolveSession, writeRecord } from './resolve-image.js';
+import { withSession } from './with-session.js';
 import type { Workers } from './workers.js';
 
 /**
@@ -68,26 +68,16 @@ export function inspectImage(reference: string, options: RunOptions): Promise<Im
 }
 
 /** Runs `action` with a pull, all of whose threads, timers and locks are gone afterwards. */
-async function withPull<T>(
+function withPull<T>(
   reference: string,
   options: RunOptions,
   open: typeof openStore,
   action: (pull: Pull) => Promise<T>,
 ): Promise<T> {
-  const session = await PullSession.open(reference, options, 'the pull was interrupted');
-  let pull: Pull | undefined;
-  try {
-    pull = new Pull(session, open, options.follower);
-    const result = await session.stop.guard(action(pull));
-    session.end();
-    return result;
-  } catch (error) {
-    throw ofImage(asOutOfResources(error), session.source.image);
-  } finally {
-    session.close();
-    await pull?.close();
-    session.endTurns();
-  }
+  return withSession(reference, options, 'the pull was interrupted', (session) => {
+    const pull = new Pull(session, open, options.follower);
+    return { run: () => action(pull), close: () => pull.close() };
+  });
 }
 
 /** One pull, from the reference to the image record. */

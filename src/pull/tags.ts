@@ -1,7 +1,7 @@
-import { ofImage, PullError } from '../format/error.js';
+import { PullError } from '../format/error.js';
 import { formatReference, withoutTransport } from '../format/reference.js';
 import type { PullOptions, RunOptions } from './pull-options.js';
-import { PullSession } from './pull-session.js';
+import { withSession } from './with-session.js';
 
 /** The tags of a repository. */
 export interface TagListing {
@@ -35,34 +35,27 @@ export type TagOptions = Pick<
  *   `image-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`,
  *   `answer-unexpected`, `metadata-malformed`
  */
-export async function listTags(
+export function listTags(
   repository: string,
   options: TagOptions & Pick<RunOptions, 'shared'> = {},
 ): Promise<TagListing> {
   // The store is not opened.
-  const session = await PullSession.open(
-    repository,
-    { ...options, store: '.' },
-    'the listing was interrupted',
-  );
-  try {
-    const { location, image } = session.source;
-    const name = withoutTransport(repository);
-    const isLocal = 'transport' in location;
-    const isTagged = isLocal ? location.tag !== undefined : name.includes(':', name.lastIndexOf('/') + 1);
-    if (isTagged || location.digest !== undefined) {
-      throw new PullError('reference-malformed', `"${name}" names one image, not a repository`, {
-        hint: 'leave out what stands behind the name of the repository',
-      });
-    }
-    const tags = await session.ask((registry) => registry.getTags());
-    session.end();
-    if (isLocal) return { repository: image, tags };
-    const { host, repository: path } = location;
-    return { repository: formatReference({ host, repository: path }), tags };
-  } catch (error) {
-    throw ofImage(error, session.source.image);
-  } finally {
-    session.close();
-  }
+  const given = { ...options, store: '.' };
+  return withSession(repository, given, 'the listing was interrupted', (session) => ({
+    async run() {
+      const { location, image } = session.source;
+      const name = withoutTransport(repository);
+      const isLocal = 'transport' in location;
+      const isTagged = isLocal ? location.tag !== undefined : name.includes(':', name.lastIndexOf('/') + 1);
+      if (isTagged || location.digest !== undefined) {
+        throw new PullError('reference-malformed', `"${name}" names one image, not a repository`, {
+          hint: 'leave out what stands behind the name of the repository',
+        });
+      }
+      const tags = await session.ask((registry) => registry.getTags());
+      if (isLocal) return { repository: image, tags };
+      const { host, repository: path } = location;
+      return { repository: formatReference({ host, repository: path }), tags };
+    },
+  }));
 }
