@@ -10,3 +10,4 @@ export {
   measureMachine,
   type PartMeasurement,
 } from '../pull/measure-machine.js';
+export { DEFAULT_CONNECTIONS, defaultWorkersOf } from '../pull/pull-options.js';

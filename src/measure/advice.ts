@@ -9,6 +9,7 @@ import {
   largest,
   medianRun,
   ofStage,
+  percent,
   reachesFullRate,
 } from './figures.js';
 import type { Measurement, Report, Shares, Verdict } from './report.js';
@@ -182,8 +183,4 @@ export function shareAdvice({ other, resolve, prove }: Shares): string[] {
       `${percent(prove)} of the pull is spent after the last byte arrived: on what is not yet decoded, hashed and written.`,
     );
   return sentences;
-}
-
-function percent(share: number): string {
-  return `${Math.round(share * 100)} %`;
 }

@@ -68,3 +68,8 @@ export function formatSecondsOf(seconds: number): string {
 export function secondsDigits(seconds: number): string {
   return seconds.toFixed(seconds < 0.9995 ? 3 : seconds < 9.995 ? 2 : seconds < 99.95 ? 1 : 0);
 }
+
+/** A share in whole percents, rounded. */
+export function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}

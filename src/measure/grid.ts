@@ -1,10 +1,7 @@
-import { usableCores } from '../api/measure.js';
+import { DEFAULT_CONNECTIONS, defaultWorkersOf, usableCores } from '../api/measure.js';
 import type { MeasureOptions, ResolvedImage } from './context.js';
 import type { Setting } from './pulls.js';
-
-/** What a pull without options uses: `src/pull/pull-options.ts`. */
-export const DEFAULT_CONNECTIONS = 16;
-const MAX_DEFAULT_WORKERS = 16;
+import type { Stage } from './report.js';
 
 /** Numbers of connections that are tried while more of them still help. */
 const CONNECTION_GRID = [1, 4, 8, DEFAULT_CONNECTIONS, 32] as const;
@@ -16,6 +13,8 @@ export interface Grid {
   connections: readonly number[];
   /** Whether the user named the connections. */
   readonly isGiven: boolean;
+  /** Whether the user named workers as well, and so wants all combinations. */
+  readonly isProduct: boolean;
 }
 
 /** The settings to try. `isLocal`: the image is on this machine, where connections change nothing. */
@@ -33,16 +32,12 @@ export function gridOf({ workers, connections }: MeasureOptions, isLocal: boolea
     workers: allWorkers,
     connections: allConnections,
     isGiven: connections !== undefined,
+    isProduct: workers !== undefined && connections !== undefined,
   };
 }
 
-/** The worker threads of a pull without options. */
-export function defaultWorkersOf(cores: number): number {
-  return Math.min(cores, MAX_DEFAULT_WORKERS);
-}
-
 /** All combinations where the user named workers and connections, else one list at the usual value of the other. */
-export function settingsOf({ usual, workers, connections }: Grid, isProduct: boolean): Setting[] {
+export function settingsOf({ usual, workers, connections, isProduct }: Grid): Setting[] {
   const all = workers.flatMap((each) =>
     connections.map((number) => ({ workers: each, connections: number })),
   );
@@ -56,23 +51,26 @@ export function settingsOf({ usual, workers, connections }: Grid, isProduct: boo
     .map((setting) => (isUsual(setting) ? usual : setting));
 }
 
-/** An upper bound of the bytes that all runs fetch. */
-export function bytesToFetch(options: MeasureOptions, image: ResolvedImage, from?: ResolvedImage): number {
-  const { stage, runs, against } = options;
-  const grid = gridOf(options, image.isLocal);
-  const settings = settingsOf(grid, isProduct(options)).length;
-  const full = {
-    network: stage === 'all' || stage === 'network' ? grid.connections.length * runs : 0,
-    copy: stage === 'all' ? 1 : 0,
-    pull: stage === 'all' || stage === 'pull' ? settings * runs : stage === 'export' ? 1 : 0,
-    update: from !== undefined && (stage === 'all' || stage === 'update') ? runs : 0,
-    peers: against.length > 0 && (stage === 'all' || stage === 'pull') ? (against.length + 1) * runs : 0,
-  };
-  if (image.isLocal) return 0;
-  const times = Object.values(full).reduce((sum, number) => sum + number, 0);
-  return times * image.blobBytes + (full.update > 0 ? from!.blobBytes : 0);
+/** Whether a benchmark of this stage has a part. */
+export function isPart(stage: Stage, part: Stage): boolean {
+  return stage === 'all' || stage === part;
 }
 
-export function isProduct({ workers, connections }: MeasureOptions): boolean {
-  return workers !== undefined && connections !== undefined;
+/** An upper bound of the bytes that all runs fetch. */
+export function bytesToFetch(
+  { stage, runs, against }: MeasureOptions,
+  grid: Grid,
+  image: ResolvedImage,
+  from?: ResolvedImage,
+): number {
+  if (image.isLocal) return 0;
+  const times = {
+    network: isPart(stage, 'network') ? grid.connections.length * runs : 0,
+    copy: stage === 'all' ? 1 : 0,
+    pull: isPart(stage, 'pull') ? settingsOf(grid).length * runs : stage === 'export' ? 1 : 0,
+    update: from !== undefined && isPart(stage, 'update') ? runs : 0,
+    peers: against.length > 0 && isPart(stage, 'pull') ? (against.length + 1) * runs : 0,
+  };
+  const all = Object.values(times).reduce((sum, number) => sum + number, 0);
+  return all * image.blobBytes + (times.update > 0 ? from!.blobBytes : 0);
 }

@@ -1,7 +1,7 @@
 import { inspectImage } from '../api/pull.js';
 import { removeTree } from '../files/remove-tree.js';
 import { Context, type MeasureOptions, type ResolvedImage, type Step } from './context.js';
-import { bytesToFetch, type Grid, gridOf, isProduct, settingsOf } from './grid.js';
+import { bytesToFetch, type Grid, gridOf, isPart, settingsOf } from './grid.js';
 import { copyToLayout, LOCAL_IDS, measureMachineAlone, measureTogether } from './local.js';
 import { describeMachine, packageFacts } from './machine.js';
 import { measureNetworks, networkId } from './network.js';
@@ -86,7 +86,7 @@ export async function measureImage(options: MeasureOptions, hooks: Hooks): Promi
     doubts: [],
     errors: [],
   };
-  const fetchBytes = bytesToFetch(options, image, from);
+  const fetchBytes = bytesToFetch(options, grid, image, from);
   await hooks.confirm({ image: image.pinned, digest: image.digest, blobBytes: image.blobBytes, fetchBytes });
   const recorder = new Recorder(report, hooks.save, image.isLoopback);
   recorder.save();
@@ -100,47 +100,47 @@ export async function measureImage(options: MeasureOptions, hooks: Hooks): Promi
 
 async function measureStages(context: Context, grid: Grid, from: ResolvedImage | undefined): Promise<void> {
   const { stage, against } = context.options;
-  const isPart = (part: typeof stage) => stage === 'all' || stage === part;
   const { usual } = grid;
   if (context.recorder.report.machine.fileSystem === 'tmpfs') {
     context.recorder.doubt('the stores are in memory (tmpfs): writing and syncing cost less than on a disk');
   }
   expectAll(context, grid, from);
   const layout = stage === 'all' ? await copyToLayout(context) : undefined;
-  if (isPart('network')) await measureNetworks(context, grid);
+  if (isPart(stage, 'network')) await measureNetworks(context, grid);
   if (layout !== undefined) {
     await measureMachineAlone(context, layout, usual);
     await measureTogether(context, layout, usual);
     removeTree(layout);
   }
   const kept: KeptStore = {};
-  if (isPart('pull')) {
-    await measurePulls(context, settingsOf(grid, isProduct(context.options)), usual, kept);
+  if (isPart(stage, 'pull')) {
+    await measurePulls(context, settingsOf(grid), usual, kept);
     if (kept.path !== undefined) await measureUnchanged(context, usual, kept.path);
   }
-  if (isPart('export')) {
+  if (isPart(stage, 'export')) {
     const store = kept.path ?? (await pulledStore(context, usual));
     if (store !== undefined) kept.path = store;
     if (kept.path !== undefined) await measureExport(context, usual, kept.path);
   }
   if (kept.path !== undefined) removeTree(kept.path);
-  if (isPart('update') && from !== undefined) await measureUpdate(context, usual, from);
-  if (isPart('pull')) await measurePeers(context, against, usual);
+  if (isPart(stage, 'update') && from !== undefined) await measureUpdate(context, usual, from);
+  if (isPart(stage, 'pull')) await measurePeers(context, against, usual);
 }
 
 /** Announces every measurement, so that the time left can be estimated from the first run on. */
 function expectAll(context: Context, grid: Grid, from: ResolvedImage | undefined): void {
   const { stage, against } = context.options;
   const { isLocal } = context.image;
-  const isPart = (part: typeof stage) => stage === 'all' || stage === part;
-  const settings = settingsOf(grid, isProduct(context.options));
+  const settings = settingsOf(grid);
   context.expect([
-    ...(isPart('network') && !isLocal ? grid.connections.map((number) => networkId(number)) : []),
+    ...(isPart(stage, 'network') && !isLocal ? grid.connections.map((number) => networkId(number)) : []),
     ...(stage === 'all' ? LOCAL_IDS : []),
-    ...(isPart('pull') ? [...settings.map(pullId), 'unchanged'] : []),
-    ...(isPart('export') ? ['export'] : []),
-    ...(isPart('update') && from !== undefined ? ['update'] : []),
-    ...(isPart('pull') && against.length > 0 && !isLocal ? ['peer/zpull', ...against.map(peerId)] : []),
+    ...(isPart(stage, 'pull') ? [...settings.map(pullId), 'unchanged'] : []),
+    ...(isPart(stage, 'export') ? ['export'] : []),
+    ...(isPart(stage, 'update') && from !== undefined ? ['update'] : []),
+    ...(isPart(stage, 'pull') && against.length > 0 && !isLocal
+      ? ['peer/zpull', ...against.map(peerId)]
+      : []),
   ]);
 }
 

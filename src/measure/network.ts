@@ -1,8 +1,9 @@
 import { measureNetwork } from '../api/measure.js';
+import { formatCount } from '../format/figures.js';
 import { doubtsOfNetwork } from './command.js';
 import { type Context, NO_SETTING } from './context.js';
 import { type Grid, settingsOf } from './grid.js';
-import { count, pullId, type Setting } from './pulls.js';
+import { pullId, type Setting } from './pulls.js';
 import type { Finding, Subject } from './recorder.js';
 
 /** More connections help as long as they receive more than this share more. */
@@ -21,7 +22,7 @@ export async function measureNetworks(context: Context, grid: Grid): Promise<voi
     ...NO_SETTING,
     id: networkId(connections),
     stage: 'network',
-    name: `network, ${count(connections, 'connection')}`,
+    name: `network, ${formatCount(connections, 'connection')}`,
     workers,
     connections,
   });
@@ -40,9 +41,9 @@ export async function measureNetworks(context: Context, grid: Grid): Promise<voi
     isGrowing &&= now > previous * (1 + MIN_GROWTH);
   }
   if (!grid.isGiven && useful.length > 0) {
-    const pulls = settingsOf(grid, false);
+    const pulls = settingsOf(grid);
     grid.connections = useful;
-    const remaining = settingsOf(grid, false).map(pullId);
+    const remaining = settingsOf(grid).map(pullId);
     context.expect(
       pulls.map(pullId).filter((id) => !remaining.includes(id)),
       0,

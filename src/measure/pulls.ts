@@ -1,5 +1,6 @@
 import { cp } from 'node:fs/promises';
 import { removeTree } from '../files/remove-tree.js';
+import { formatCount } from '../format/figures.js';
 import { type Called, type Result, runCommand } from './command.js';
 import { type Context, NO_SETTING, type ResolvedImage } from './context.js';
 import type { Finding, Subject } from './recorder.js';
@@ -94,12 +95,8 @@ export function pullId({ workers, connections }: Setting): string {
 
 function pullSubject(setting: Setting): Subject {
   const { workers, connections } = setting;
-  const name = `pull, ${count(workers, 'worker')}, ${connections} conn.`;
+  const name = `pull, ${formatCount(workers, 'worker')}, ${connections} conn.`;
   return { ...NO_SETTING, ...setting, id: pullId(setting), stage: 'pull', name };
-}
-
-export function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }
 
 /** The same pull again, with everything in the store. By digest, so no request is sent. */

@@ -1,5 +1,5 @@
 import { type ErrorCode, PullError, toFailure } from '../api/errors.js';
-import { DOUBTFUL_FOREIGN_SHARE } from './figures.js';
+import { DOUBTFUL_FOREIGN_SHARE, percent } from './figures.js';
 import type { Surroundings } from './machine.js';
 import type { Measurement, MeasurementError, Report, Run, Statistics } from './report.js';
 import { spreadOf, statisticsOf } from './statistics.js';
@@ -113,10 +113,6 @@ function doubtsOf({ runs, wallSeconds }: Measurement, others: string): string[] 
     doubts.push(`outliers: run ${numbers}`);
   }
   return doubts;
-}
-
-function percent(share: number): string {
-  return `${Math.round(share * 100)} %`;
 }
 
 /** A peer that failed. */

@@ -1,3 +1,4 @@
+import { DEFAULT_CONNECTIONS, defaultWorkersOf } from '../api/measure.js';
 import { boundAdvice, connectionAdvice, reasonOf, shareAdvice, workerAdvice } from './advice.js';
 import {
   type Bounds,
@@ -10,7 +11,6 @@ import {
   NETWORK_SHARE,
   ofStage,
 } from './figures.js';
-import { DEFAULT_CONNECTIONS, defaultWorkersOf } from './grid.js';
 import { type Measurement, type Report, SHARE_NAMES, type Shares, type Verdict } from './report.js';
 import { isLocal } from './resolve.js';
 import { compareSamples } from './statistics.js';

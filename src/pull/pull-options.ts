@@ -96,7 +96,7 @@ export interface RunOptions extends PullOptions {
 /** More threads helped with no measured image, and each costs 20 to 35 MB. */
 const MAX_DEFAULT_WORKERS = 16;
 /** 16 requests fill a link of 50 ms and 20 MB/s a connection up to 2.5 Gbit/s. */
-const DEFAULT_CONNECTIONS = 16;
+export const DEFAULT_CONNECTIONS = 16;
 
 /**
  * A cache that fetches an image it does not have takes 5 to 200 s for its first byte; most take
@@ -113,6 +113,11 @@ export const MAX_TIMEOUT_MS = 86_400_000;
 
 type NoDefault = 'limitRate' | 'certDir' | 'credentials' | 'authfile';
 type NoSetting = 'platform' | 'signal' | 'onEvent';
+
+/** Returns the worker threads of a pull without options, on so many cores. */
+export function defaultWorkersOf(cores: number): number {
+  return Math.min(cores, MAX_DEFAULT_WORKERS);
+}
 
 /** The options of a pull with all defaults. */
 export type Settings = Required<Omit<PullOptions, NoDefault | NoSetting>> & {
@@ -134,7 +139,7 @@ export function resolveOptions(options: PullOptions): Settings {
     platform,
     platformName: formatPlatform(platform),
     policy: options.policy ?? 'always',
-    workers: whole('workers', options.workers ?? Math.min(usableCores(), MAX_DEFAULT_WORKERS), MAX_WORKERS),
+    workers: whole('workers', options.workers ?? defaultWorkersOf(usableCores()), MAX_WORKERS),
     connections: whole('connections', options.connections ?? DEFAULT_CONNECTIONS, MAX_CONNECTIONS),
     patienceMs: timeout('patienceMs', 1000),
     connectTimeoutMs: timeout('connectTimeoutMs', 5000),

@@ -1,5 +1,5 @@
+import { DEFAULT_CONNECTIONS, defaultWorkersOf } from '../../api/measure.js';
 import { find, ofStage } from '../figures.js';
-import { DEFAULT_CONNECTIONS, defaultWorkersOf } from '../grid.js';
 import type { Measurement, Report, Verdict } from '../report.js';
 
 /** The pull that the page shows more of: the verdict's, that with default settings, or the first. */
