@@ -1,6 +1,6 @@
+export { pullAndExport } from '../client/pull-and-export.js';
 export {
   checkDestination,
   EXPORT_SCHEMES,
   type ExportSchemeName,
-  type PreparedExport,
 } from '../export/export-schemes.js';

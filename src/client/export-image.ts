@@ -2,10 +2,11 @@ import { resolve } from 'node:path';
 import type { ExportEvent } from '../export/export-run.js';
 import { checkDestination, EXPORT_SCHEMES } from '../export/export-schemes.js';
 import { PullError, quote } from '../format/error.js';
-import { StageRecorder, type Stages } from '../pool/stages.js';
+import type { Stages } from '../pool/stages.js';
 import { pullImage, pullPath } from '../pull/pull.js';
 import type { EventOrigin, PullEvent } from '../pull/pull-events.js';
 import type { PullOptions, RunOptions } from '../pull/pull-options.js';
+import { pullAndExport } from './pull-and-export.js';
 
 /** Where an export writes to. */
 export interface ExportTarget {
@@ -62,33 +63,14 @@ export async function runExport(
   }
   checkDestination(to.kind, to.path, force);
   const { store, signal } = options;
-  const stages = new StageRecorder();
-  const prepared = await scheme.prepare({
-    store,
-    path: resolve(to.path),
-    force,
-    sameOwner,
-    followsPull: only === undefined,
-    stages,
-  });
-  const { follower } = prepared;
-  const run = { ...options, stages, ...(follower && { follower }), ...(onEvent && { onEvent }) };
-  try {
-    const ofPath =
-      only === undefined ? undefined : await pullPath(image, { path: only, asRoot: scheme.unpacks }, run);
-    const pulled = ofPath ?? (await pullImage(image, run));
-    const files = await prepared.write({
-      store,
-      diffIds: ofPath?.diffIds ?? pulled.layers.map(({ diffId }) => diffId),
-      digest: pulled.digest,
-      reference: image,
-      only: ofPath?.isPicked === true ? undefined : only,
-      stages,
-      ...(signal && { signal }),
-      ...(onEvent && { onEvent }),
-    });
-    return { image: pulled.image, digest: pulled.digest, to, ...files, stages: stages.result() };
-  } finally {
-    await prepared.discard?.();
-  }
+  const { pulled, written, stages } = await pullAndExport(
+    { scheme: to.kind, path: resolve(to.path), force, sameOwner, only, reference: image, store, signal },
+    (state) => {
+      const run = { ...options, ...state, ...(onEvent && { onEvent }) };
+      if (only === undefined) return pullImage(image, run);
+      return pullPath(image, { path: only, asRoot: scheme.unpacks }, run);
+    },
+    (_, write) => write(onEvent),
+  );
+  return { image: pulled.image, digest: pulled.digest, to, ...written, stages };
 }

@@ -32,7 +32,7 @@ interface ImageToExport extends ExportOptions {
 }
 
 /** An export whose pull has yet to run. */
-export interface PreparedExport {
+interface PreparedExport {
   /** To pass to the pull. */
   readonly follower?: LayerFollower;
   /** Exports the pulled image. @returns the paths of the files, if there is one for each layer */

@@ -1,6 +1,6 @@
-import { checkDestination, EXPORT_SCHEMES, type PreparedExport } from '../../api/export-schemes.js';
+import { checkDestination, EXPORT_SCHEMES, pullAndExport } from '../../api/export-schemes.js';
 import type { PathResult, PullResult, RunOptions } from '../../api/pull.js';
-import { StageRecorder, type Stages } from '../../api/stages.js';
+import type { Stages } from '../../api/stages.js';
 import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
 import { aboutImage, UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
@@ -21,7 +21,7 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   const options = await readPassword(given);
   const { outcome } = await untilSignal(
     (signal) =>
-      pullAndExport({ reference: image, destination, options, signal }, (state) => {
+      pullAndExportTo({ reference: image, destination, options, signal }, (state) => {
         const given = { policy: 'missing', ...options } as const;
         if (options.path === undefined) return pullWithProgress(image, given, signal, state);
         const selection = { path: options.path, asRoot: EXPORT_SCHEMES[destination.scheme].unpacks };
@@ -74,58 +74,29 @@ interface PullAndExport {
 }
 
 /**
- * Pulls an image with `pull` and exports it. What the pull has verified is not hashed again, and
- * the files of a `rootfs:` are written while layers are received, unless `--force` lets them
- * replace others.
- * @throws PullError as pull and exports do
+ * Pulls an image with `pull`, exports it and shows progress on stderr.
+ * @throws PullError as `pullAndExport`
  */
-export async function pullAndExport(
+export async function pullAndExportTo(
   { reference, destination, options, signal }: PullAndExport,
   pull: (state: Pick<RunOptions, 'follower' | 'stages'>) => Promise<PullResult | PathResult>,
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
-  const { store } = pullOptionsOf(options, process.env);
-  const stages = new StageRecorder();
-  const prepared = await EXPORT_SCHEMES[destination.scheme].prepare({
-    store,
-    path: destination.path,
-    force: options.force === true,
-    sameOwner: options['no-same-owner'] !== true,
-    // A path is exported from a layer made for it or from the layers of the image.
-    followsPull: options.path === undefined,
-    stages,
-  });
-  try {
-    const { follower } = prepared;
-    const pulled = await pull({ stages, ...(follower && { follower }) });
-    const given = { reference, destination, options, signal, stages };
-    const outcome = await aboutImage(pulled.image, () => exportImage(given, pulled, prepared));
-    return { pulled, outcome };
-  } finally {
-    await prepared.discard?.();
-  }
-}
-
-/**
- * Exports an image that was pulled as `reference` and shows progress on stderr.
- * @throws PullError as the exports do
- */
-async function exportImage(
-  { reference, destination, options, signal, stages }: PullAndExport & { readonly stages: StageRecorder },
-  pulled: PullResult | PathResult,
-  prepared: PreparedExport,
-): Promise<ExportOutcome> {
-  const { image, digest, store, layers } = pulled;
   const { scheme, path } = destination;
-  const renderer = await createRenderer(options);
-  const isPicked = 'isPicked' in pulled && pulled.isPicked;
-  const only = isPicked ? undefined : options.path;
-  const diffIds = isPicked ? pulled.diffIds : layers.map(({ diffId }) => diffId);
-  try {
-    const { onEvent } = renderer;
-    const given = { store, diffIds, signal, onEvent, stages };
-    const files = await prepared.write({ ...given, digest, reference, only });
-    return { image, digest, destination: `${scheme}:${path}`, ...files, stages: stages.result() };
-  } finally {
-    renderer.end();
-  }
+  const { store } = pullOptionsOf(options, process.env);
+  const [force, sameOwner] = [options.force === true, options['no-same-owner'] !== true];
+  const { pulled, written, stages } = await pullAndExport(
+    { scheme, path, force, sameOwner, only: options.path, reference, store, signal },
+    pull,
+    ({ image }, write) =>
+      aboutImage(image, async () => {
+        const renderer = await createRenderer(options);
+        try {
+          return await write(renderer.onEvent);
+        } finally {
+          renderer.end();
+        }
+      }),
+  );
+  const { image, digest } = pulled;
+  return { pulled, outcome: { image, digest, destination: `${scheme}:${path}`, ...written, stages } };
 }

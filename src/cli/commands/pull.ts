@@ -130,8 +130,8 @@ async function pullOne(
     if (!isStdout(destination)) print(result, options, { destination: options.output, stages });
     return result;
   }
-  const { pullAndExport } = await import('./export.js');
-  const { pulled, outcome } = await pullAndExport(
+  const { pullAndExportTo } = await import('./export.js');
+  const { pulled, outcome } = await pullAndExportTo(
     { reference: image, destination, options, signal },
     (state) => pullWithProgress(image, options, signal, { ...shared, ...state }),
   );
