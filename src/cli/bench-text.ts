@@ -1,9 +1,10 @@
+import { formatBytes, formatCount, formatRate } from '../api/figures.js';
 import type { Comparison } from '../measure/compare.js';
 import { DoubtNotes } from '../measure/doubt-notes.js';
 import { secondsDigits } from '../measure/figures.js';
 import type { Measurement, Report, Shares, Statistics } from '../measure/report.js';
 import { SHARE_TEXTS, settingSentences } from '../measure/verdict-text.js';
-import { formatBytes, formatCount, formatRate, printable } from './format-text.js';
+import { printable } from './format-text.js';
 
 /** Everything fits a terminal of this width. */
 const COLUMNS = 80;

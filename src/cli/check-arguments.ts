@@ -1,6 +1,6 @@
+import { formatList } from '../api/figures.js';
 import { COMMAND_WORDS, COMMANDS, type CommandSpec, findCommand, findOption, usageOf } from './commands.js';
 import { UsageError } from './failure.js';
-import { formatList } from './format-text.js';
 import { isFlag, type OptionSpec } from './options.js';
 import { FOREIGN_OPTIONS, FOREIGN_VERBS, IMAGES_NEAR_COMMANDS } from './other-tools.js';
 

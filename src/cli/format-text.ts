@@ -1,15 +1,5 @@
 import { formatCount } from '../api/figures.js';
 
-export {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatList,
-  formatRate,
-  formatSeconds,
-  formatShare,
-} from '../api/figures.js';
-
 /**
  * Characters that a terminal may obey instead of showing: controls, C1 included, and marks that
  * turn or join text (Unicode's Cc, Cf, Cs, Zl, Zp). The text of a message may come from a registry.

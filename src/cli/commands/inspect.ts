@@ -1,13 +1,6 @@
+import { formatBytes, formatCount } from '../../api/figures.js';
 import { type ImageInspection, inspectImage, type LayerInspection, planOf } from '../../api/pull.js';
-import {
-  type Column,
-  formatBytes,
-  formatCount,
-  formatCut,
-  formatTable,
-  jsonLine,
-  printable,
-} from '../format-text.js';
+import { type Column, formatCut, formatTable, jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer } from '../progress/renderer.js';
 import { pullOptionsOf } from '../pull-options.js';

@@ -1,3 +1,4 @@
+import { formatBytes, formatCount, formatDuration } from '../../api/figures.js';
 import {
   type PathResult,
   type PathSelection,
@@ -10,7 +11,7 @@ import {
 } from '../../api/pull.js';
 import type { CopyDestination, Destination } from '../destination.js';
 import { type CommandFailure, failureOf, reportFailure, UsageError } from '../failure.js';
-import { formatBytes, formatCount, formatDuration, jsonLine, printable } from '../format-text.js';
+import { jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer, withRenderer } from '../progress/renderer.js';
 import { pullOptionsOf, readPassword } from '../pull-options.js';

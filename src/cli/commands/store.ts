@@ -1,3 +1,4 @@
+import { formatBytes, formatCount } from '../../api/figures.js';
 import {
   type ListedImage,
   listStore,
@@ -7,7 +8,7 @@ import {
   verifyStore,
 } from '../../api/store.js';
 import { aboutImage, UsageError } from '../failure.js';
-import { type Column, formatBytes, formatCount, formatTable, jsonLine, printable } from '../format-text.js';
+import { type Column, formatTable, jsonLine, printable } from '../format-text.js';
 import { matchesGlob } from '../glob.js';
 import type { OptionValues } from '../options.js';
 import { storeOf } from '../pull-options.js';

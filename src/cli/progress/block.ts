@@ -1,5 +1,6 @@
+import { formatBytes, formatRate, formatSeconds } from '../../api/figures.js';
 import type { LayerProgress } from '../../api/pull.js';
-import { formatBytes, formatRate, formatSeconds, printable } from '../format-text.js';
+import { printable } from '../format-text.js';
 import { isPaused, type ProgressState, secondsLeft, stepOf, waits } from './state.js';
 
 /** The part of a terminal that a block may take. */

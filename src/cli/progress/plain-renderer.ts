@@ -1,11 +1,5 @@
-import {
-  formatBytes,
-  formatCount,
-  formatRate,
-  formatSeconds,
-  formatShare,
-  printable,
-} from '../format-text.js';
+import { formatBytes, formatCount, formatRate, formatSeconds, formatShare } from '../../api/figures.js';
+import { printable } from '../format-text.js';
 import { type DisplayOptions, eventLine, type Renderer, type ShownEvent, summaryLine } from './renderer.js';
 import { ProgressTracker, secondsLeft, stepOf, waits } from './state.js';
 

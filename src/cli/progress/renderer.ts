@@ -1,7 +1,8 @@
 import type { CopyResult } from '../../api/copy.js';
 import type { ExportEvent } from '../../api/export.js';
+import { formatBytes, formatCount, formatDuration, formatRate } from '../../api/figures.js';
 import type { PullEvent, PullResult } from '../../api/pull.js';
-import { formatBytes, formatCount, formatDuration, formatRate, jsonLine, printable } from '../format-text.js';
+import { jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 
 export type ShownEvent = PullEvent | ExportEvent;

@@ -1,5 +1,5 @@
+import { formatBytes, formatCount } from '../../api/figures.js';
 import type { LayerProgress } from '../../api/pull.js';
-import { formatBytes, formatCount } from '../format-text.js';
 import type { ShownEvent } from './renderer.js';
 
 /** What a display shows of a pull, a copy or an export. Times are those of the display's clock. */

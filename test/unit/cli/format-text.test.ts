@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { formatTable, jsonLine, printable } from '../../../src/cli/format-text.js';
 import {
   formatBytes,
   formatCount,
@@ -7,10 +8,7 @@ import {
   formatList,
   formatSeconds,
   formatShare,
-  formatTable,
-  jsonLine,
-  printable,
-} from '../../../src/cli/format-text.js';
+} from '../../../src/format/figures.js';
 
 test('sizes are decimal and never show a thousand of a unit', () => {
   const shown = [0, 999, 1000, 999_949, 999_950, 412_300_000, 1_200_000_000, 5e15].map(formatBytes);
