@@ -3,8 +3,8 @@ export {
   Client,
   type ClientOptions,
   type CopyRequest,
-  type ProgressEvent,
 } from '../client/client.js';
+export type { ProgressEvent } from '../client/events.js';
 export type { ExportRequest, ExportResult, ExportTarget } from '../client/export-image.js';
 export type { FileEntry, FileQuery, FileType } from '../client/files.js';
 export { copyImage, exportImage, inspectImage, listTags, pullImage } from '../client/functions.js';

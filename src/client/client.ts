@@ -12,11 +12,11 @@ import {
 } from '../pull/named-manifest.js';
 import { inspectImage, pullImage } from '../pull/pull.js';
 import { Stop } from '../pull/pull-context.js';
-import type { EventOrigin, PullEvent } from '../pull/pull-events.js';
 import { type PullOptions, type RunOptions, resolveOptions } from '../pull/pull-options.js';
 import { type ImageInspection, type Plan, type PullResult, planOf } from '../pull/pull-result.js';
 import { Shared } from '../pull/shared.js';
 import { listTags, type TagListing } from '../pull/tags.js';
+import { eventsOf, type ProgressEvent } from './events.js';
 import { type ExportRequest, type ExportResult, runExport } from './export-image.js';
 import { type FileEntry, type FileQuery, listImage, readImageFile, tarOf } from './files.js';
 import { type ClientStore, createClientStore } from './store.js';
@@ -26,11 +26,6 @@ export type ClientOptions = Omit<PullOptions, 'signal' | 'onEvent'>;
 
 /** Options of one call; `platform` and `policy` replace those of the client. */
 export type CallOptions = Pick<PullOptions, 'platform' | 'policy' | 'signal' | 'onEvent'>;
-
-/** An event of a pull, of which the last one is the result. */
-export type ProgressEvent =
-  | (PullEvent & EventOrigin)
-  | (EventOrigin & { readonly event: 'result'; readonly result: PullResult });
 
 const CLOSED = 'the client is closed';
 
@@ -84,49 +79,8 @@ export class Client {
    * ```
    * @throws PullError as `pull`
    */
-  async *pullEvents(
-    image: string,
-    options: CallOptions = {},
-  ): AsyncGenerator<ProgressEvent, void, undefined> {
-    const ending = linkSignals(options.signal);
-    const events: ProgressEvent[] = [];
-    let wake = () => {};
-    const add = (event: ProgressEvent) => {
-      // A slow reader gets the latest figures only.
-      if (event.event === 'progress' && events.at(-1)?.event === 'progress') events.pop();
-      events.push(event);
-      wake();
-    };
-    let failure: { readonly error: unknown } | undefined;
-    const onEvent = (event: PullEvent & EventOrigin) => {
-      options.onEvent?.(event);
-      add(event);
-    };
-    const pulling = this.pull(image, { ...options, signal: ending.signal, onEvent }).then(
-      (result) => add({ event: 'result', image: result.image, timeMs: Date.now(), result }),
-      (error: unknown) => {
-        failure = { error };
-        wake();
-      },
-    );
-    try {
-      for (;;) {
-        const event = events.shift();
-        if (event !== undefined) {
-          yield event;
-          if (event.event === 'result') return;
-        } else if (failure !== undefined) throw failure.error;
-        else {
-          await new Promise<void>((done) => {
-            wake = done;
-          });
-        }
-      }
-    } finally {
-      ending.abort();
-      ending.unlink();
-      await pulling;
-    }
+  pullEvents(image: string, options: CallOptions = {}): AsyncGenerator<ProgressEvent, void, undefined> {
+    return eventsOf((call) => this.pull(image, { ...options, ...call }), options);
   }
 
   /**
