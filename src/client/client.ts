@@ -84,7 +84,8 @@ export class Client {
   }
 
   /**
-   * What an image is: platforms, config, formats of the layers; and all that `plan` has. Fetches no content and writes nothing.
+   * Returns what an image is (platforms, config, formats of the layers) and all that `plan` returns.
+   * Fetches no content and writes nothing.
    * @throws PullError as `pull`
    */
   inspect(image: string, options: CallOptions = {}): Promise<ImageInspection> {

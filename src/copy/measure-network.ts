@@ -38,7 +38,7 @@ export interface NetworkMeasurement {
   /** GETs of blobs, retries included. */
   readonly requests: number;
   readonly misses: number;
-  /** Of the fetching alone, as in `stages.fetch`: without start-up, manifests and config. */
+  /** The time of fetching, as in `stages.fetch`: without start-up, manifests and config. */
   readonly durationMs: number;
   readonly stages: Stages;
   /** All bytes received until then, ten times a second: `[milliseconds, bytes]`. */

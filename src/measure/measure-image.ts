@@ -21,12 +21,12 @@ import { REPORT_SCHEMA, type Report } from './report.js';
 import { resolveInto } from './resolve.js';
 import { verdictOf } from './verdict.js';
 
-/** What is about to be fetched. */
+/** The image, and how much the benchmark will fetch. */
 export interface FetchPlan {
   readonly image: string;
   readonly digest: string;
   readonly blobBytes: number;
-  /** Of all runs, at most: connections are tried only while more of them help. */
+  /** The most that all runs together fetch: more connections are tried only while they help. */
   readonly fetchBytes: number;
 }
 

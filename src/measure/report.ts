@@ -121,7 +121,7 @@ export interface Run {
 export interface Statistics {
   readonly median: number;
   readonly mean: number;
-  /** Of a sample; 0 for a single run. */
+  /** The sample standard deviation; 0 for a single run. */
   readonly standardDeviation: number;
   readonly min: number;
   readonly max: number;

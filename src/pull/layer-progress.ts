@@ -25,7 +25,7 @@ export interface LayerProgress {
 
 /** A layer before anything is known of it but its descriptor. */
 export interface ListedLayer extends Pick<LayerProgress, 'digest' | 'diffId' | 'sizeBytes'> {
-  /** What is proven and stored already. */
+  /** Whether the layer is proven and stored already. */
   readonly isCached: boolean;
 }
 

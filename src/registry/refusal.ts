@@ -13,7 +13,7 @@ export interface Requested {
   readonly kind: 'manifest' | 'blob' | 'tags';
 }
 
-/** What was requested, for a sentence: `the manifest latest`. */
+/** Names the request in a sentence: `the manifest latest`. */
 export function nameOf({ kind, name, repository }: Requested): string {
   return kind === 'tags' ? `the list of tags of ${repository}` : `the ${kind} ${name}`;
 }

@@ -155,7 +155,7 @@ export class SpanReceiver {
     const needed = this.#filled + chunk.length;
     if (needed > this.#buffer.length) {
       const { completeBytes, openFrameBytes } = this.#walker;
-      // Of a zstd frame, the walker knows the length of the next block only.
+      // The walker of a zstd frame knows only the length of the next block.
       const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
       const larger = acquireBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);

@@ -13,7 +13,7 @@ export interface BlockSize {
 const MIN_COLUMNS = 20;
 /** Some terminals wrap once the last column is written. */
 const LAST_COLUMN = 1;
-/** Of all lines, so that they stand below the name, which comes after a spinner and a blank. */
+/** The indent of all lines but the first: they align with the name, which follows a spinner and a blank. */
 const INDENT = '  ';
 
 /**

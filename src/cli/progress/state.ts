@@ -136,7 +136,7 @@ export function secondsLeft(state: ProgressState, bytesPerSecond: number, nowMs:
 const MIN_TOLD_SILENCE_MS = 3000;
 
 /**
- * What is waited for, since when and until when, each in several lengths, longest first. Empty while
+ * Says what the pull waits for, since when and until when, in several lengths, the longest first. Empty while
  * bytes come.
  */
 export function waits(state: ProgressState, nowMs: number): ReadonlyArray<readonly [string, ...string[]]> {

@@ -9,7 +9,9 @@ const MAX_INTERVALS = 100;
 /** Timelines are recorded ten times a second. */
 const MIN_INTERVAL_MS = 100;
 
-/** What was received in each part of the median pull, and of the median run of the network alone with its connections. */
+/**
+ * Draws the rate of the median pull over time, and that of the network alone with as many connections.
+ */
 export function throughputChart(report: Report): LineChart | undefined {
   const pull = usualPull(report);
   const network = pull && find(report, `network/c${pull.connections}`);
